@@ -1,0 +1,1 @@
+"""onnxruntime on CPUs: targets and integer kernels."""

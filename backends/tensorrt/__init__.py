@@ -1,0 +1,1 @@
+"""TensorRT on Jetson: targets, legalization, lint, engine scripts."""

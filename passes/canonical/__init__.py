@@ -1,0 +1,1 @@
+"""Passes that recognise decomposed operators (LayerNormalization, Gelu, ...) and put the single operator."""

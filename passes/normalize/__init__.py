@@ -1,0 +1,1 @@
+"""Passes that bring any exporter's graph into one form."""

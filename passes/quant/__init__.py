@@ -1,0 +1,1 @@
+"""The planner, and the small passes that carry a plan out."""

@@ -1,0 +1,1 @@
+"""qcompile: ONNX models to INT8 graphs for onnxruntime and TensorRT."""

@@ -1,0 +1,1 @@
+"""Calibration: data readers, observers, the table, and the runner that joins them."""

@@ -1,0 +1,129 @@
+"""The plan: what is quantized how, what stays float and why. JSON that a person can edit and pass back.
+
+Algorithms write plans; the passes that edit graphs (`insert-qdq`, `quantize-weights`) only read them. Tensors and nodes
+go by name, which normalization makes unique.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx_ir as ir
+
+from qcompiler.errors import UsageError
+from qcompiler.scheme import Granularity, PerAxis, PerBlock, PerTensor, QuantScheme, TensorQuant
+
+SCHEMA = "qcompile-plan/1"
+
+
+@dataclass(slots=True)
+class QuantPlan:
+    """Scales by tensor, and per node which inputs read quantized values.
+
+    Attributes:
+        tensors: Activation name to its quantization; one scale whoever reads it.
+        weights: Node name to input index to the quantization of that constant input.
+        nodes: Node name to the indices of the activation inputs that read quantized values.
+        floats: Node or tensor name to the reason why it stays float.
+        groups: Tensors that share one scale (inputs of a Concat).
+        notes: Facts of the planner for the report, by tensor: method, clipping threshold, ...
+    """
+
+    tensors: dict[str, TensorQuant] = field(default_factory=dict)
+    weights: dict[str, dict[int, TensorQuant]] = field(default_factory=dict)
+    nodes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    floats: dict[str, str] = field(default_factory=dict)
+    groups: list[tuple[str, ...]] = field(default_factory=list)
+    notes: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """Indented JSON with sorted keys; scales as shortest decimals that give the same float32 back."""
+        nodes: dict[str, Any] = {name: {"activations": list(inputs)} for name, inputs in self.nodes.items()}
+        for name, weights in self.weights.items():
+            entry = nodes.setdefault(name, {"activations": []})
+            entry["weights"] = {str(index): _quant_to_json(quant) for index, quant in weights.items()}
+        document = {
+            "schema": SCHEMA,
+            "tensors": {name: _quant_to_json(quant) for name, quant in self.tensors.items()},
+            "nodes": nodes,
+            "float": self.floats,
+            "groups": [list(group) for group in self.groups],
+        }
+        return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str = "plan") -> QuantPlan:
+        """Read a plan.
+
+        Raises:
+            UsageError: Not JSON, another schema, an unknown type, a scale that is not positive and finite.
+        """
+        try:
+            document = msgspec.json.decode(data)
+            if document["schema"] != SCHEMA:
+                raise UsageError(f"the plan's schema is {document['schema']!r}, expected {SCHEMA!r}", where=where)
+            plan = cls(
+                tensors={name: _quant_from_json(item, f"{where}: tensors.{name}") for name, item in document["tensors"].items()},
+                floats={str(key): str(reason) for key, reason in document.get("float", {}).items()},
+                groups=[tuple(group) for group in document.get("groups", [])],
+            )
+            for name, entry in document["nodes"].items():
+                plan.nodes[name] = tuple(int(index) for index in entry.get("activations", ()))
+                weights = {
+                    int(index): _quant_from_json(item, f"{where}: nodes.{name}.weights.{index}")
+                    for index, item in entry.get("weights", {}).items()
+                }
+                if weights:
+                    plan.weights[name] = weights
+        except UsageError:
+            raise
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UsageError(f"not a plan: {error}", where=where, hint="take a plan.json that qcompile wrote") from error
+        return plan
+
+    @classmethod
+    def load(cls, path: Path) -> QuantPlan:
+        """Read a plan file; errors as `from_json`, and UsageError where the file can't be read."""
+        try:
+            return cls.from_json(path.read_bytes(), str(path))
+        except OSError as error:
+            raise UsageError(f"cannot read the plan: {error.strerror}", where=str(path)) from error
+
+
+def _quant_to_json(quant: TensorQuant) -> dict[str, Any]:
+    scheme = quant.scheme
+    entry: dict[str, Any] = {"dtype": scheme.dtype.name.lower(), "scale": _decimals(quant.scale)}
+    if scheme.bits != scheme.dtype.bitwidth:
+        entry["bits"] = scheme.bits
+    if not scheme.symmetric:
+        entry["symmetric"] = False
+    if quant.axis is not None:
+        entry["axis"] = quant.axis
+    if isinstance(scheme.granularity, PerBlock):
+        entry["block"] = scheme.granularity.size
+    if quant.zero_point is not None:
+        entry["zero_point"] = quant.zero_point.tolist()
+    return entry
+
+
+def _decimals(scale: np.ndarray[Any, Any]) -> Any:
+    text = np.asarray(scale, np.float32).astype("U").astype(np.float64)  # shortest decimal of the float32
+    return text.tolist()
+
+
+def _quant_from_json(entry: dict[str, Any], where: str) -> TensorQuant:
+    dtype = ir.DataType[entry["dtype"].upper()]
+    axis, block = entry.get("axis"), entry.get("block")
+    granularity: Granularity = PerTensor()
+    if axis is not None:
+        granularity = PerAxis(int(axis)) if block is None else PerBlock(int(axis), int(block))
+    scheme = QuantScheme(dtype, granularity, bool(entry.get("symmetric", True)), int(entry.get("bits", dtype.bitwidth)))
+    scale = np.asarray(entry["scale"], np.float32)
+    if not np.all(np.isfinite(scale)) or not np.all(scale > 0):
+        raise UsageError("a scale must be positive and finite", where=where)
+    zero = entry.get("zero_point")
+    return TensorQuant(scheme, scale, None if zero is None else np.asarray(zero, dtype.numpy()))

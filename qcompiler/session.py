@@ -1,0 +1,95 @@
+"""Running an `onnx_ir.Model` on onnxruntime without writing it to disk.
+
+Large weights never pass through protobuf, so models over 2 GB run like small ones: the serialized graph names them as
+external data and the session takes the arrays themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from qcompiler.errors import ModelError
+
+Feeds = Mapping[str, np.ndarray[Any, Any]]
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+_INLINE_BYTES = 4096  # small tensors stay in the graph: shape inference and fusions read them
+
+
+class Session:
+    """An onnxruntime CPU session over an in-memory model.
+
+    Args:
+        model: Left untouched.
+        extra_outputs: Names of inner values to return besides the graph's outputs.
+        threads: Intra-op threads; 0 lets onnxruntime choose.
+        optimize: Whether onnxruntime may rewrite the graph; False shows each node's own arithmetic.
+
+    Raises:
+        ModelError: onnxruntime refuses the model.
+    """
+
+    def __init__(
+        self, model: ir.Model, extra_outputs: Iterable[str] = (), *, threads: int = 0, optimize: bool = True
+    ) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = threads
+        options.enable_mem_reuse = True
+        if not optimize:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        proto, self._kept = serialize_with_weights(with_outputs(model, extra_outputs))
+        if self._kept:
+            values = [ort.OrtValue.ortvalue_from_numpy(array) for array in self._kept.values()]
+            options.add_external_initializers(list(self._kept), values)
+        try:
+            self._session = ort.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises many unrelated types
+            raise ModelError(f"onnxruntime refuses the model: {_first_line(error)}") from error
+        self.input_names: tuple[str, ...] = tuple(item.name for item in self._session.get_inputs())
+        self.output_names: tuple[str, ...] = tuple(item.name for item in self._session.get_outputs())
+
+    def run(self, feeds: Feeds) -> Arrays:
+        """All outputs by name for one set of inputs."""
+        return dict(zip(self.output_names, self._session.run(None, dict(feeds)), strict=True))
+
+
+def with_outputs(model: ir.Model, names: Iterable[str]) -> ir.Model:
+    """A clone of `model` (tensors shared) that also returns the values called `names`, where they exist."""
+    copy = model.clone()
+    wanted = set(names) - {value.name for value in copy.graph.outputs}
+    if wanted:
+        for node in copy.graph:
+            copy.graph.outputs.extend(value for value in node.outputs if value.name in wanted)
+    return copy
+
+
+def serialize_with_weights(model: ir.Model) -> tuple[bytes, Arrays]:
+    """The graph as bytes without its large weights, and those weights by name.
+
+    `model` must be the caller's own clone: its initializers are replaced by references.
+    """
+    kept: Arrays = {}
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or tensor.nbytes <= _INLINE_BYTES or tensor.dtype.bitwidth < 8:
+            continue
+        kept[name] = np.ascontiguousarray(tensor.numpy())
+        value.const_value = ir.ExternalTensor("weights", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape), name=name)
+    return ir.to_proto(model).SerializeToString(), kept
+
+
+def run_all(model: ir.Model, batches: Sequence[Feeds], extra_outputs: Iterable[str] = (), *, optimize: bool = True) -> list[Arrays]:
+    """Outputs of `model` for each batch."""
+    session = Session(model, extra_outputs, optimize=optimize)
+    return [session.run(batch) for batch in batches]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:400]

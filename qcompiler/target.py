@@ -1,0 +1,68 @@
+"""A target: what a runtime on a device takes, as data. Backends supply the rows; the core reads them.
+
+The planner reads `placement`, the driver reads `opset` and `carrier`, the emitter (named, not imported) does the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from qcompiler.scheme import INT8_ACTIVATION, QuantScheme
+
+Carrier = Literal["fp32", "fp16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which tensors the planner quantizes.
+
+    Attributes:
+        weighted_ops: Operators with a constant weight whose inputs are all quantized.
+        product_ops: Operators quantized where both inputs are activations (both attention products).
+        residual_adds: Quantize the branch of a residual Add that no weighted operator feeds.
+        chain_convs: Also quantize what a Conv's output feeds (through Relu-like ops) where that keeps integers flowing.
+        weights_pair_safe: Bound adjacent weights so that kernels that add two 8-bit products in 16 bits cannot
+            saturate (x86 without VNNI).
+        min_channels: A Conv with fewer input channels per group stays float.
+    """
+
+    weighted_ops: frozenset[str] = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
+    product_ops: frozenset[str] = frozenset({"MatMul"})
+    residual_adds: bool = False
+    chain_convs: bool = False
+    weights_pair_safe: bool = False
+    min_channels: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A row of the table of targets.
+
+    Attributes:
+        name: What the user types.
+        opset: The opset of the emitted graph; sources below or above are converted.
+        emitter: "module:attribute" of an `Emitter` factory taking this Target.
+        host: Target whose emitter writes host.onnx beside model.onnx, from the same plan; empty for none.
+        runtime: Human-readable range of runtime versions, for the manifest.
+        rules: One line each for `qcompile targets`: what this target enforces.
+        native_ops: Standard operators newer than the common ground that the runtime takes as they are
+            ("LayerNormalization", "Gelu", "RMSNormalization"); others are decomposed.
+        domains: Operator domains that may stand in the emitted graph.
+    """
+
+    name: str
+    title: str
+    opset: int
+    emitter: str
+    aliases: tuple[str, ...] = ()
+    activation: QuantScheme = INT8_ACTIVATION
+    placement: Placement = Placement()
+    carrier: Carrier = "fp32"
+    carriers: tuple[Carrier, ...] = ("fp32",)
+    host: str = ""
+    runtime: str = ""
+    rules: tuple[str, ...] = ()
+    native_ops: frozenset[str] = frozenset({"LayerNormalization"})
+    domains: frozenset[str] = frozenset({""})
+    options: dict[str, str] = field(default_factory=dict)
