@@ -1,0 +1,62 @@
+"""Everything a compile can be asked for, with its defaults: the command line, the TOML file and Python share it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from qcompiler.target import Carrier
+
+CalibrationMethod = Literal["minmax", "percentile", "mse", "entropy"]
+CalibrationInput = str | Path | Iterable[Mapping[str, Any]] | Any
+"""A path or "module:factory", an iterable of dicts, or an onnxruntime CalibrationDataReader."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """Options of one compile; field names are the flag names with underscores.
+
+    Attributes:
+        calib: None means seeded synthetic inputs, with a warning.
+        validate: Samples to verify on; None holds back a share of `calib`.
+        method: How clipping thresholds are chosen; "percentile" takes `percentile`.
+        carrier: Float type of the emitted graph; None takes the target's default.
+        include: Regular expressions on node names: only these are quantized. Matching nothing is an error.
+        exclude: Regular expressions on node names that stay float. Matching nothing is an error.
+        exclude_op: Operator types that stay float.
+        plan: A plan.json to carry out in place of a planner's.
+        min_sqnr: Lowest signal to quantization noise in dB that any float output may have.
+        min_cosine: Lowest mean cosine that any float output may have.
+        max_samples: Calibration samples to read at most; None reads all.
+        shapes: Input name to (min, opt, max) shapes, for optimization profiles and synthetic inputs.
+        passes: Edits of the pass list: "+name" adds, "-name" removes.
+        dump_after: Names of passes after which the model is written to `dump_dir`.
+        build_check: Whether NVIDIA's parser and builder run where installed: "auto", "on" (an error where absent), "off".
+        threads: onnxruntime threads while compiling; 0 lets it choose.
+    """
+
+    target: str = "ort-cpu"
+    calib: CalibrationInput | None = None
+    validate: CalibrationInput | None = None
+    preprocess: str | None = None
+    method: CalibrationMethod = "mse"
+    percentile: float = 99.99
+    carrier: Carrier | None = None
+    portable: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    exclude_op: tuple[str, ...] = ()
+    plan: Path | None = None
+    min_sqnr: float | None = None
+    min_cosine: float | None = None
+    max_samples: int | None = None
+    shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    passes: tuple[str, ...] = ()
+    dump_after: tuple[str, ...] = ()
+    dump_dir: Path | None = None
+    build_check: Literal["auto", "on", "off"] = "auto"
+    verify: bool = True
+    seed: int = 0
+    threads: int = 0
