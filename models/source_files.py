@@ -1,0 +1,115 @@
+"""Source files as byte ids for the typeseg models, labelled by their language, and the judgement of byte labels."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import sysconfig
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from models.assets import data_folder, package_file
+from models.metrics import kl_divergence, log_softmax
+from models.zoo import Array, Feeds, Scores, TestSet
+
+PACKAGE = "typeseg==0.2.7"
+FILES = {"calibration": 16, "test": 48}
+OTHER, PAD = 128, 129
+SUFFIXES = {
+    ".py": "python", ".h": "c_family", ".c": "c_family", ".cpp": "c_family", ".json": "json", ".rst": "restructuredtext",
+    ".md": "markdown", ".css": "css", ".js": "javascript_typescript", ".ts": "javascript_typescript", ".sh": "shell",
+    ".ps1": "powershell", ".yaml": "yaml", ".yml": "yaml", ".xml": "xml", ".csv": "csv",
+}  # fmt: skip
+
+
+def model_file(name: str) -> Path:
+    """A file of the package's data folder."""
+    return package_file(f"typeseg/data/{name}", PACKAGE)
+
+
+@cache
+def labels() -> tuple[str, ...]:
+    """Label names in the order of the logits."""
+    manifest = json.loads(model_file("manifest.json").read_text(encoding="utf-8"))
+    return tuple(manifest["labels"])
+
+
+def ids_of(text: str, count: int) -> Array:
+    """The first `count` ids of a text, int64: ASCII as it is, every other byte OTHER."""
+    raw = np.frombuffer(text.encode("utf-8", "ignore"), np.uint8)[:count].astype(np.int64)
+    printable = ((raw >= 0x20) & (raw < 0x7F)) | np.isin(raw, (0x09, 0x0A, 0x0D))
+    return np.asarray(np.where(printable, raw, OTHER))
+
+
+def files(split: str, count: int | None = None) -> list[tuple[Array, int]]:
+    """Ids of whole files (up to 4096 bytes) with their labels; the splits "calibration" and "test" share none.
+
+    Files alternate between the splits within each language, and languages take turns, so both see all of them.
+    """
+    by_label = _linguist() or _python_installation()
+    turns: list[tuple[int, str, Path]] = []
+    for label, paths in by_label.items():
+        own = paths[1::3] if split == "calibration" else [path for i, path in enumerate(paths) if i % 3 != 1]
+        turns.extend((turn, label, path) for turn, path in enumerate(own))
+    turns.sort(key=lambda item: (item[0], item[1]))
+    chosen = turns[: count or FILES[split]]
+    return [(ids_of(path.read_text("utf-8", "replace"), 4096), labels().index(label)) for _, label, path in chosen]
+
+
+def _linguist() -> dict[str, list[Path]]:
+    folder = data_folder("linguist")
+    if folder is None:
+        return {}
+    return {place.name: sorted(place.iterdir()) for place in sorted(folder.iterdir()) if place.name in labels()}
+
+
+@cache
+def _python_installation() -> dict[str, list[Path]]:
+    """Files of 400 bytes and more that come with Python and its packages, at most 40 a language, shuffled."""
+    places = dict.fromkeys(
+        Path(place).resolve()
+        for place in (sysconfig.get_path("stdlib"), sysconfig.get_path("include"), sysconfig.get_path("purelib"), sys.prefix)
+        if place
+    )
+    found: dict[str, dict[str, Path]] = {}
+    for place in places:
+        for path in sorted(place.rglob("*")):
+            label = SUFFIXES.get(path.suffix)
+            if label and path.is_file() and path.stat().st_size >= 400:
+                found.setdefault(label, {}).setdefault(path.relative_to(place).as_posix(), path)
+    chosen = {}
+    for label, paths in sorted(found.items()):
+        ordered = [paths[name] for name in sorted(paths)]
+        random.Random(label).shuffle(ordered)
+        chosen[label] = ordered[:40]
+    return chosen
+
+
+def byte_test(
+    chosen: Sequence[tuple[Array, int]], batch: Callable[[Array], Feeds], lengths: Sequence[int]
+) -> TestSet:
+    """A test set of one file a batch, judged on the first `lengths[i]` bytes of file i.
+
+    `batch` makes the model's input of a file's ids.
+    """
+
+    def real(outputs: Sequence[Array]) -> Array:
+        rows = [output.reshape(-1, output.shape[-1])[:n] for output, n in zip(outputs, lengths, strict=True)]
+        return np.concatenate(rows)
+
+    truth = np.concatenate([np.full(n, label) for (_, label), n in zip(chosen, lengths, strict=True)])
+
+    def score(outputs: Sequence[Array]) -> Scores:
+        logits = real(outputs)
+        nll = -float(np.take_along_axis(log_softmax(logits), truth[:, None], axis=-1).mean())
+        return {"byte_accuracy": float((logits.argmax(-1) == truth).mean()), "nll_per_byte": nll}
+
+    def fidelity(outputs: Sequence[Array], reference: Sequence[Array]) -> Scores:
+        a, b = real(outputs), real(reference)
+        return {"agreement": float((a.argmax(-1) == b.argmax(-1)).mean()), "kl": kl_divergence(a, b)}
+
+    return TestSet([batch(ids) for ids, _ in chosen], score, fidelity)
