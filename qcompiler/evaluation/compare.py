@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from qcompiler.options import CompileOptions
+    from qcompiler.session import Feeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +21,11 @@ class TensorFidelity:
         sqnr: 10 log10(sum of reference squared / sum of error squared), in dB; infinite where equal.
         cosine: Mean over samples of the cosine of the flattened tensors.
         max_error: Largest absolute difference.
-        agreement: Share of equal arg-max along the last axis; None where the last axis has one element.
+        agreement: Share of equal arg-max along the last axis; None where the last axis has one element. For integer,
+            bool and text tensors the share of equal elements.
+        integer: The reference isn't a float tensor; sqnr, cosine and max_error then only say whether all are equal.
+        broken: Samples with NaN or Inf where the reference hasn't the same.
+        misshapen: Batches where the candidate has another shape.
     """
 
     name: str
@@ -21,6 +33,9 @@ class TensorFidelity:
     cosine: float
     max_error: float
     agreement: float | None = None
+    integer: bool = False
+    broken: int = 0
+    misshapen: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +49,46 @@ class Comparison:
     samples: int
     outputs: tuple[TensorFidelity, ...]
     layers: tuple[TensorFidelity, ...] = ()
+
+
+def compare(
+    reference: ir.Model, candidate: ir.Model, batches: Iterable[Feeds], *, layers: Sequence[str] = (), threads: int = 0
+) -> Comparison:
+    """Run both models over `batches` once and compare tensors of the same name.
+
+    Only sums are kept from batch to batch. A sample is one row where all inputs share their leading size and the
+    tensor has it too, else one batch.
+
+    Args:
+        layers: Inner values to compare besides the outputs; those missing in either model are passed over.
+
+    Raises:
+        ModelError: onnxruntime refuses a model.
+        UsageError: The models have no output name in common.
+    """
+    from qcompiler.evaluation.pairing import Pairing
+    from qcompiler.evaluation.run import run_comparison
+
+    return run_comparison(reference, candidate, batches, Pairing.by_name(reference, candidate, layers), threads=threads)
+
+
+def missed_gates(comparisons: Iterable[tuple[str, Comparison]], options: CompileOptions) -> tuple[str, ...]:
+    """A line for each float output under a bound of the user, over ("model" or "host", comparison) pairs."""
+    return tuple(
+        f"{artifact}: {line}"
+        for artifact, comparison in comparisons
+        for line in under_bounds(comparison.outputs, options.min_sqnr, options.min_cosine)
+    )
+
+
+def under_bounds(tensors: Iterable[TensorFidelity], min_sqnr: float | None, min_cosine: float | None) -> list[str]:
+    """A line for each float tensor under a bound; not-a-number is under every bound."""
+    lines = []
+    for item in tensors:
+        if item.integer:
+            continue
+        if min_sqnr is not None and not item.sqnr >= min_sqnr:
+            lines.append(f"output {item.name!r} has SQNR {item.sqnr:.2f} dB, below {min_sqnr:g}")
+        if min_cosine is not None and not item.cosine >= min_cosine:
+            lines.append(f"output {item.name!r} has cosine {item.cosine:.5f}, below {min_cosine:g}")
+    return lines

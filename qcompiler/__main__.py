@@ -1,0 +1,7 @@
+"""`python -m qcompiler` is `qcompile`."""
+
+import sys
+
+from qcompiler.cli import main
+
+sys.exit(main())

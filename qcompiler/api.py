@@ -1,0 +1,98 @@
+"""The Python interface: what the verbs do, as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qcompiler.config import COMPILE_SETTINGS, nearest, to_options
+from qcompiler.errors import UsageError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from qcompiler.diagnostics import Diagnostic
+    from qcompiler.evaluation.verify import Verification
+    from qcompiler.options import CalibrationInput, CompileOptions
+    from qcompiler.progress import Progress
+    from qcompiler.result import CompileResult
+
+
+def compile(
+    model: str | Path | ir.Model, target: str = "ort-cpu", calibration: CalibrationInput | None = None,
+    *, progress: Progress | None = None, **options: Any,
+) -> CompileResult:  # fmt: skip
+    """Compile `model` for `target`; nothing is written until `.save(folder)` of the result.
+
+    Args:
+        model: An .onnx file, or a graph in memory.
+        calibration: A path or "module:factory", an iterable of dicts, a dict of arrays (samples along the leading
+            axis), or an onnxruntime CalibrationDataReader. None means synthetic inputs, with a warning.
+        progress: Told about phases; see `qcompiler.progress`.
+        options: Fields of `CompileOptions`: method, exclude, min_sqnr, ...
+
+    Raises:
+        QcompileError: Whatever the user can fix; its `exit_code` is that of the command.
+    """
+    from qcompiler.driver import compile_model
+
+    return compile_model(
+        Path(model) if isinstance(model, str) else model, make_options(target, calibration, options), progress=progress
+    )
+
+
+def make_options(target: str, calibration: CalibrationInput | None, options: dict[str, Any]) -> CompileOptions:
+    """Options from keyword arguments, checked like the command line's.
+
+    Raises:
+        UsageError: An unknown option, with the nearest; a value of the wrong kind.
+    """
+    settings: dict[str, Any] = {"target": target, "calib": calibration}
+    for name, value in options.items():
+        if name not in COMPILE_SETTINGS or name in settings:
+            raise UsageError(f"unknown option {name!r}", hint=nearest(name, COMPILE_SETTINGS))
+        if value is not None:
+            settings[name] = COMPILE_SETTINGS[name](value, name)
+    return to_options(settings)
+
+
+def lint(model: str | Path | ir.Model, target: str = "ort-cpu") -> Sequence[Diagnostic]:
+    """Findings of a target's rules on any Q/DQ graph.
+
+    Raises:
+        QcompileError: The file can't be read, or there is no such target.
+    """
+    from qcompiler.registry import find_target, make_emitter
+
+    emitter = make_emitter(find_target(target))
+    return tuple(emitter.lint(_loaded(model)))
+
+
+def verify(
+    reference: str | Path | ir.Model, candidate: str | Path | ir.Model, calibration: CalibrationInput | None = None, *,
+    preprocess: str | None = None, max_samples: int | None = None, seed: int = 0, threads: int = 0,
+    min_sqnr: float | None = None, min_cosine: float | None = None,
+) -> Verification:  # fmt: skip
+    """Compare two models on the same inputs; `.missed` has a line for each output under a bound, `.first` is the first
+    tensor that diverges.
+
+    Raises:
+        QcompileError: A file can't be read, the data doesn't fit, inputs or outputs don't pair.
+    """
+    from qcompiler.calibration.data import input_specs, open_source
+    from qcompiler.calibration.synthetic import synthetic_batches
+    from qcompiler.evaluation.verify import verify_models
+
+    first, second = _loaded(reference), _loaded(candidate)
+    if calibration is None:
+        samples = synthetic_batches(first, samples=max_samples or 8, seed=seed)
+    else:
+        samples = open_source(calibration, input_specs(first), preprocess=preprocess, max_samples=max_samples)
+    return verify_models(first, second, samples, min_sqnr=min_sqnr, min_cosine=min_cosine, threads=threads)
+
+
+def _loaded(model: str | Path | ir.Model) -> ir.Model:
+    from qcompiler.reading import load_model
+
+    return load_model(Path(model)) if isinstance(model, (str, Path)) else model

@@ -1,0 +1,9 @@
+"""Verbs of the command line: one file each with `add_arguments(parser)` and `run(settings, args) -> int`."""
+
+VERBS: dict[str, str] = {
+    "compile": "compile a model (the default: `qcompile MODEL` is `qcompile compile MODEL`)",
+    "lint": "check a Q/DQ graph against a target's rules, without its runtime",
+    "verify": "compare two models on the same inputs",
+    "targets": "list targets and the rules that each enforces",
+    "passes": "list passes",
+}

@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Run this bundle's model on onnxruntime. Needs onnxruntime and numpy, nothing else.
+
+python run_ort.py --check                replay golden/ and exit 1 where an output leaves its tolerance
+python run_ort.py inputs.npz [out.npz]   run your own inputs (keys are input names)
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("inputs", nargs="?", help=".npz with one array per input")
+    parser.add_argument("outputs", nargs="?", help=".npz to write")
+    parser.add_argument("--check", action="store_true", help="replay golden/, exit status 1 outside tolerance")
+    parser.add_argument("--no-hash", action="store_true", help="do not compare files with manifest.json")
+    parser.add_argument("--provider", default="CPUExecutionProvider", help="onnxruntime execution provider")
+    arguments = parser.parse_args()
+    if not arguments.no_hash:
+        check_files()
+    session = open_session(arguments.provider)
+    if arguments.inputs:
+        return run_inputs(session, arguments.inputs, arguments.outputs)
+    return replay(session, arguments.check)
+
+
+def check_files() -> None:
+    """Every file named in manifest.json is there and unchanged."""
+    manifest = json.loads((HERE / "manifest.json").read_text())
+    for name, entry in manifest["files"].items():
+        path = HERE / name
+        if not path.is_file():
+            sys.exit(f"run_ort.py: {name} is missing")
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            for piece in iter(lambda: file.read(1 << 20), b""):
+                digest.update(piece)
+        if digest.hexdigest() != entry["sha256"]:
+            sys.exit(f"run_ort.py: {name} differs from manifest.json (sha256)")
+
+
+def open_session(provider: str) -> Any:
+    """host.onnx where the target has one (model.onnx is then for another runtime), else model.onnx."""
+    import onnxruntime as ort
+
+    host = HERE / "host.onnx"
+    return ort.InferenceSession(str(host if host.is_file() else HERE / "model.onnx"), providers=[provider])
+
+
+def run(session: Any, feeds: dict[str, Any]) -> dict[str, Any]:
+    """Outputs by name."""
+    names = [item.name for item in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+def run_inputs(session: Any, source: str, destination: str | None) -> int:
+    """The user's own inputs."""
+    with np.load(source) as archive:
+        given = {name: archive[name] for name in archive.files}
+    wanted = [item.name for item in session.get_inputs()]
+    missing = [name for name in wanted if name not in given]
+    if missing:
+        sys.exit(f"run_ort.py: {source} lacks {', '.join(missing)}; the inputs are {', '.join(wanted)}")
+    outputs = run(session, {name: given[name] for name in wanted})
+    for name, array in outputs.items():
+        print(f"{name}: {array.dtype} {list(array.shape)}")
+    if destination:
+        np.savez(destination, **outputs)
+    return 0
+
+
+def replay(session: Any, check: bool) -> int:
+    """golden/: outputs against those of the compile, each within its tolerance."""
+    golden = HERE / "golden"
+    sources = sorted(golden.glob("*.inputs.npz"), key=lambda path: int(path.name.split(".")[0]))
+    if not sources:
+        print("run_ort.py: the bundle has no golden samples")
+        return 1 if check else 0
+    bounds = json.loads((golden / "tolerances.json").read_text())
+    failed = False
+    for source in sources:
+        with np.load(source) as archive:
+            feeds = {name: archive[name] for name in archive.files}
+        start = time.perf_counter()
+        outputs = run(session, feeds)
+        seconds = time.perf_counter() - start
+        with np.load(source.with_name(source.name.replace(".inputs.", ".outputs."))) as archive:
+            for name in archive.files:
+                fine, words = within(outputs[name], archive[name], bounds[name])
+                failed = failed or not fine
+                verdict, number = "ok  " if fine else "FAIL", source.name.split(".")[0]
+                print(f"{verdict} sample {number} {name}: {words} ({seconds * 1e3:.1f} ms)")
+    print("FAILED" if failed else "PASSED")
+    return 1 if failed and check else 0
+
+
+def within(got: Any, want: Any, bound: dict[str, float]) -> tuple[bool, str]:
+    """Whether an output is inside its tolerance, and how it was judged."""
+    if got.shape != want.shape:
+        return False, f"shape {list(got.shape)}, expected {list(want.shape)}"
+    if "agreement" in bound:
+        share = float(np.mean(got.astype(want.dtype) == want)) if want.size else 1.0
+        return share >= bound["agreement"], f"{share:.2%} equal, bound {bound['agreement']:.0%}"
+    got, want = got.astype(np.float64), want.astype(np.float64)
+    same = (got == want) | (np.isnan(got) & np.isnan(want))
+    with np.errstate(invalid="ignore"):
+        error = float(np.max(np.where(same, 0.0, np.abs(got - want)), initial=0.0))
+    return error <= bound["atol"], f"largest difference {error:.3g}, bound {bound['atol']:.3g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
