@@ -16,6 +16,8 @@ from qcompiler.backends.tensorrt.profiles import shape_profiles, write_profiles
 from qcompiler.diagnostics import Diagnostic
 from qcompiler.emitter import EmitContext, Legalized
 from qcompiler.errors import UnsupportedError
+from qcompiler.passes.precision.carry_float16 import CarryFloat16
+from qcompiler.pipeline import PassRun, Pipeline, diagnostics_of
 from qcompiler.target import Target
 
 
@@ -34,7 +36,10 @@ class TensorRTEmitter:
         for node, message, hint in refused_nodes(model, self.target.opset):
             raise UnsupportedError(message, where=node.name or node.op_type, hint=hint)
         write_profiles(model, shape_profiles(model, context.shapes, context.samples))
-        return Legalized(model)
+        runs: tuple[PassRun, ...] = ()
+        if context.carrier == "fp16":
+            model, runs = Pipeline((CarryFloat16(samples=context.samples[:2]),)).run(model)
+        return Legalized(model, runs, tuple(diagnostics_of(runs)), _facts(model))
 
     def extra_files(self, model: ir.Model, context: EmitContext) -> Mapping[str, bytes]:
         """build_engine.sh."""
@@ -48,3 +53,16 @@ class TensorRTEmitter:
     def lint(self, model: ir.Model) -> Sequence[Diagnostic]:
         """See `lint.lint`."""
         return []
+
+
+def _facts(model: ir.Model) -> dict[str, Any]:
+    """Counts for the report."""
+    counts = {"quantized_nodes": 0, "casts": 0, "pairs": 0}
+    for node in model.graph.all_nodes():
+        counts["casts"] += node.op_type == "Cast"
+        counts["pairs"] += node.op_type == "QuantizeLinear"
+        sources = [value.producer() for value in node.inputs if value is not None]
+        counts["quantized_nodes"] += len(sources) > 1 and all(
+            source is not None and source.op_type == "DequantizeLinear" for source in sources[:2]
+        )
+    return counts
