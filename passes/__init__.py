@@ -3,4 +3,16 @@
 if __name__ != "qcompiler.passes":
     raise ImportError("import qcompiler.passes; the folder passes/ is not a package of its own")
 
-TABLE: dict[str, str] = {}
+TABLE: dict[str, str] = {
+    "convert-opset": "qcompiler.passes.normalize.convert_opset:ConvertOpset",
+    "expand-operators": "qcompiler.passes.normalize.expand_operators:ExpandOperators",
+    "fold-constants": "qcompiler.passes.normalize.fold_constants:FoldConstants",
+    "infer-shapes": "qcompiler.passes.normalize.infer_shapes:InferShapes",
+    "inline-functions": "qcompiler.passes.normalize.inline_functions:InlineFunctions",
+    "lift-constants": "qcompiler.passes.normalize.lift_constants:LiftConstants",
+    "name-everything": "qcompiler.passes.normalize.name_everything:NameEverything",
+    "drop-no-ops": "qcompiler.passes.cleanup.drop_no_ops:DropNoOps",
+    "drop-unused": "qcompiler.passes.cleanup.drop_unused:DropUnused",
+    "merge-equal-nodes": "qcompiler.passes.cleanup.merge_equal_nodes:MergeEqualNodes",
+    "sort-nodes": "qcompiler.passes.cleanup.sort_nodes:SortNodes",
+}

@@ -1,0 +1,98 @@
+"""Operators that give back what they take go away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from qcompiler.graph import constant_array, is_constant
+from qcompiler.passes.normalize.shape_values import dims_of
+from qcompiler.pipeline import Outcome, Pass
+
+
+@dataclass(frozen=True)
+class DropNoOps(Pass):
+    """x -> op -> y, with y = x whatever x is, becomes x.
+
+    Identity, Dropout in inference, Cast to the type it has, Transpose in order, Reshape and Expand to the shape it has,
+    Concat and Sum of one, Slice and Pad of nothing. Where the graph returns y, the producer of x takes y's name; an
+    Identity stays where x is an input, a constant or another output.
+    """
+
+    name: ClassVar[str] = "drop-no-ops"
+
+    def run(self, model: ir.Model) -> Outcome:
+        dropped = []
+        for graph in model.graphs():
+            for node in graph:
+                if node.domain == "" and is_no_op(node) and _bypass(graph, node):
+                    dropped.append(node.name or node.op_type)
+        return Outcome(bool(dropped), tuple(dropped))
+
+
+def is_no_op(node: ir.Node) -> bool:
+    """Whether the first output always equals the first input, in value, type and shape."""
+    data = node.inputs[0] if node.inputs else None
+    if data is None:
+        return False
+    output, op = node.outputs[0], node.op_type
+    if op == "Identity":
+        return True
+    if op == "Dropout":
+        training = constant_array(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+        off = len(node.inputs) < 3 or node.inputs[2] is None or (training is not None and not bool(training))
+        return off and not any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
+    if op == "Cast":
+        return data.dtype is not None and data.dtype == node.attributes.get_int("to", 0)
+    if op in ("Concat", "Sum", "Max", "Min", "Mean"):
+        return len(node.inputs) == 1
+    if op == "Transpose":
+        held = node.attributes.get("perm")
+        return held is not None and list(held.value) == list(range(len(held.value)))
+    if op in ("Reshape", "Expand"):
+        return _keeps_shape(node, data, output)
+    if op == "Pad":
+        pads = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
+        return pads is not None and not pads.any()
+    return False
+
+
+def _keeps_shape(node: ir.Node, data: ir.Value, output: ir.Value) -> bool:
+    before, after = dims_of(data), dims_of(output)
+    if before is None or after is None or len(before) != len(after):
+        return False
+    if node.op_type == "Reshape" and not is_constant(node.inputs[1]):
+        return before == after and all(isinstance(size, int) for size in before)
+    if before == after and None not in before:
+        return True
+    target = constant_array(node.inputs[1])
+    if target is None:
+        return False
+    if node.op_type == "Expand":
+        return len(target) <= len(before) and bool((target == 1).all())
+    return [int(size) for size in target] == [0] * len(before) and not node.attributes.get_int("allowzero", 0)
+
+
+def _bypass(graph: ir.Graph, node: ir.Node) -> bool:
+    source, output = node.inputs[0], node.outputs[0]
+    if source is None:
+        return False
+    if not output.is_graph_output():
+        output.replace_all_uses_with(source)
+        graph.remove(node, safe=True)
+        return True
+    producer = source.producer()
+    if producer is None or producer.graph is not graph or source.is_graph_output() or is_constant(source):
+        return False  # an input, a capture or a constant: the Identity is what carries the output's name
+    if sum(value is output for value in graph.outputs) != 1:
+        return False
+    name = output.name
+    output.replace_all_uses_with(source, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    output.name = None
+    source.name = name
+    if source.type is None:
+        source.type = output.type
+    return True

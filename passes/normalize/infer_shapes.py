@@ -1,0 +1,90 @@
+"""Types and shapes on every value, symbolic dimensions kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import onnx_ir as ir
+
+from qcompiler.errors import ModelError
+from qcompiler.pipeline import Outcome, Pass
+
+if TYPE_CHECKING:
+    import onnx
+
+_DATA_BYTES = 1024  # shape operands are read by inference, weights are not
+
+
+@dataclass(frozen=True)
+class InferShapes(Pass):
+    """Every value gets its type and shape from ONNX's inference, with propagation of shape data.
+
+    What the file says of inner values and of outputs is not trusted where inference knows better: exporters write
+    names of one tensor's dimensions on another. It is kept where inference knows nothing. Weights are never
+    serialized, so any size goes; names must be unique (`name-everything`).
+
+    Raises:
+        ModelError: Operand types or shapes that contradict each other.
+    """
+
+    name: ClassVar[str] = "infer-shapes"
+
+    def run(self, model: ir.Model) -> Outcome:
+        import onnx
+
+        proto = _skeleton(model)
+        try:
+            inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        except Exception as error:  # InferenceError, and plain RuntimeError from inner checks
+            line = " ".join(str(error).split())[:300]
+            raise ModelError(
+                f"shapes do not fit: {line}", hint="the model runs on no runtime; export it again"
+            ) from error
+        known = {item.name: item for graph in _graphs(inferred.graph) for item in (*graph.value_info, *graph.output)}
+        main_inputs = {id(value) for value in model.graph.inputs}
+        changed = False
+        for graph in model.graphs():
+            values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
+            for value in values:
+                if id(value) not in main_inputs and value.name in known:
+                    changed |= _take(value, known[value.name])
+        return Outcome(changed)
+
+
+def _skeleton(model: ir.Model) -> onnx.ModelProto:
+    """The model without weights and without claims on inner shapes."""
+    copy = model.clone()
+    for graph in copy.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if tensor is not None and tensor.nbytes > _DATA_BYTES:
+                shape = ir.Shape(tensor.shape)
+                value.const_value = ir.ExternalTensor(
+                    "weights", 0, tensor.nbytes, tensor.dtype, shape=shape, name=value.name or ""
+                )
+        for node in graph:
+            if node.domain == "":
+                for value in node.outputs:
+                    value.shape = None
+    return ir.to_proto(copy)
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
+                yield from _graphs(inner)
+
+
+def _take(value: ir.Value, info: onnx.ValueInfoProto) -> bool:
+    kind = ir.serde.deserialize_type_proto_for_type(info.type)
+    shape = ir.serde.deserialize_type_proto_for_shape(info.type)
+    changed = False
+    if kind is not None and value.type != kind:
+        value.type, changed = kind, True
+    if shape is not None and value.shape != shape:
+        value.shape, changed = shape, True
+    return changed

@@ -1,0 +1,214 @@
+"""Reading and writing model files, and a fingerprint that depends on content only.
+
+External weights stay on disk until something reads them, so models over 2 GB load without a flag.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from qcompiler.errors import ModelError, OutputError, UnsupportedError, UsageError
+from qcompiler.model_checks import check_model
+
+if TYPE_CHECKING:
+    import onnx
+
+OLDEST_OPSET = 7
+EXTERNAL_BYTES = 1_500_000_000
+"""Weights above this many bytes go beside the model: protobuf ends at 2 GiB, and the graph needs room too."""
+
+_SIGNATURES = (
+    (b"version https://git-lfs", "a git-LFS pointer, not the model itself", "run `git lfs pull`"),
+    (b"PK\x03\x04", "a zip archive or a PyTorch checkpoint", "export the model to ONNX first"),
+    (b"\x80\x02", "a Python pickle (PyTorch checkpoint)", "export the model with torch.onnx.export"),
+    (b"\x80\x03", "a Python pickle", "export the model to ONNX"),
+    (b"\x80\x04", "a Python pickle", "export the model to ONNX"),
+    (b"\x80\x05", "a Python pickle", "export the model to ONNX"),
+    (b"\x89HDF", "an HDF5 file (Keras)", "export the model with tf2onnx"),
+    (b"\x1f\x8b", "a gzip archive", "unpack it first"),
+    (b"\x93NUMPY", "a NumPy array", "pass the model here and the data with --calib"),
+    (b"ftrt", "a TensorRT engine", "compile from the ONNX file"),
+)
+
+
+def load_model(path: Path) -> ir.Model:
+    """The model in `path`, checked for what later steps take for granted; weights are not read.
+
+    Raises:
+        UsageError: No such file, or a folder.
+        UnsupportedError: An IR version, opset, domain or operator that this version cannot take.
+        ModelError: Damaged, not ONNX, unsafe or missing external data, or not a valid graph.
+    """
+    where = str(path)
+    proto = _parse(path)
+    _check_versions(proto, where)
+    check_model(proto, path)
+    try:
+        model = ir.serde.deserialize_model(proto)
+    except Exception as error:  # onnx_ir raises many unrelated types on malformed protos
+        raise ModelError(f"cannot be read: {_one_line(error)}", where=where, hint="export the model again") from error
+    for graph in model.graphs():
+        ir.external_data.set_base_dir(graph, path.parent.resolve())
+    return model
+
+
+def save_model(model: ir.Model, path: Path, *, external_above: int = EXTERNAL_BYTES) -> None:
+    """Write `model`, its weights in `<name>.data` beside it where they exceed `external_above` bytes.
+
+    The same model gives the same bytes. `model` is left as it was, and stays usable where it was read lazily.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    copy = model.clone()
+    external = f"{path.name}.data" if size > external_above else None
+    if external is None:
+        for graph in copy.graphs():
+            for value in graph.initializers.values():
+                if isinstance(value.const_value, ir.ExternalTensor):
+                    value.const_value = _in_memory(value.const_value)
+    try:
+        ir.save(copy, path, external_data=external)
+    except OSError as error:
+        raise OutputError(f"cannot be written: {error.strerror}", where=str(path)) from error
+
+
+def model_fingerprint(model: ir.Model) -> str:
+    """sha256 over structure and weights: equal for one graph however it is stored, whoever produced it."""
+    digest = hashlib.sha256()
+    for name, version in sorted(model.opset_imports.items()):
+        digest.update(f"opset {name} {version}\n".encode())
+    for key, function in sorted(model.functions.items(), key=lambda item: str(item[0])):
+        digest.update(f"function {key}\n".encode())
+        _hash_graph(digest, function)
+    _hash_graph(digest, model.graph)
+    return digest.hexdigest()
+
+
+def _parse(path: Path) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    where = str(path)
+    if path.is_dir():
+        raise UsageError("this is a folder, not a model", where=where, hint="name the .onnx file in it")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError("no such file", where=where, hint="check the path") from None
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", where=where) from error
+    if not data:
+        raise ModelError("the file is empty", where=where, hint="download or export it again")
+    _refuse_other_formats(data, where)
+    try:
+        return onnx.ModelProto.FromString(data)
+    except DecodeError as error:
+        hint = "download or export it again"
+        raise ModelError("not an ONNX model, or damaged or cut short", where=where, hint=hint) from error
+
+
+def _refuse_other_formats(data: bytes, where: str) -> None:
+    for signature, kind, hint in _SIGNATURES:
+        if data.startswith(signature):
+            raise ModelError(f"this is {kind}", where=where, hint=hint)
+    if data[4:8] == b"TFL3":
+        raise ModelError("this is a TensorFlow Lite model", where=where, hint="export the model to ONNX")
+    if data[8:10] in (b'{"', b"{ ") and int.from_bytes(data[:8], "little") < len(data):
+        raise ModelError(
+            "this is a safetensors file: weights without a graph", where=where, hint="export the model to ONNX"
+        )
+    head = data[:512]
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
+        raise ModelError("this is a text file, not an ONNX model", where=where, hint="name the .onnx file")
+
+
+def _check_versions(proto: onnx.ModelProto, where: str) -> None:
+    import onnx
+
+    if not proto.HasField("graph") or not proto.ir_version:
+        raise ModelError("not an ONNX model, or cut short: it holds no graph", where=where, hint="export it again")
+    if proto.ir_version > onnx.IR_VERSION:
+        message = f"IR version {proto.ir_version} is newer than the installed onnx reads ({onnx.IR_VERSION})"
+        raise UnsupportedError(message, where=where, hint="upgrade the onnx package or export with an older IR version")
+    if proto.ir_version < 3:
+        raise UnsupportedError(
+            f"IR version {proto.ir_version} is older than 3", where=where, hint="export the model again"
+        )
+    opsets = {item.domain or "": item.version for item in proto.opset_import}
+    version = opsets.get("", opsets.get("ai.onnx"))
+    if version is None:
+        raise ModelError("the model imports no ai.onnx opset", where=where, hint="export the model again")
+    newest = onnx.defs.onnx_opset_version()
+    if version > newest:
+        message = f"opset {version} is newer than the installed onnx knows ({newest})"
+        raise UnsupportedError(message, where=where, hint=f"upgrade onnx, or export with opset {newest} or lower")
+    if version < OLDEST_OPSET:
+        message = f"opset {version} is older than {OLDEST_OPSET}"
+        raise UnsupportedError(message, where=where, hint="export the model with opset 13 or higher")
+
+
+def _in_memory(tensor: ir.ExternalTensor) -> ir.LazyTensor:
+    """Bytes that are read when the file is written, without the reference to the old file."""
+    return ir.LazyTensor(
+        lambda: ir.Tensor(tensor.numpy(), dtype=tensor.dtype),
+        dtype=tensor.dtype,
+        shape=ir.Shape(tensor.shape),
+        name=tensor.name,
+    )
+
+
+def _hash_graph(digest: Any, graph: ir.Graph | ir.Function) -> None:
+    for label, values in (("in", graph.inputs), ("out", graph.outputs)):
+        for value in values:
+            digest.update(f"{label} {value.name} {value.type} {value.shape}\n".encode())
+    initializers = graph.initializers if isinstance(graph, ir.Graph) else {}
+    for name in sorted(initializers):
+        tensor = initializers[name].const_value
+        if tensor is not None:
+            digest.update(f"initializer {name}\n".encode())
+            _hash_tensor(digest, tensor)
+    for node in graph:
+        ins = [None if value is None else value.name for value in node.inputs]
+        outs = [value.name for value in node.outputs]
+        digest.update(f"node {node.domain} {node.op_type} {node.overload} {ins} {outs}\n".encode())
+        for name, attribute in sorted(node.attributes.items()):
+            digest.update(f"attribute {name} {attribute.type}\n".encode())
+            for item in _parts(attribute):
+                if isinstance(item, ir.Graph):
+                    _hash_graph(digest, item)
+                elif isinstance(item, ir.TensorProtocol):
+                    _hash_tensor(digest, item)
+                else:
+                    digest.update(f"{item!r}\n".encode())
+
+
+def _parts(attribute: ir.Attr) -> Iterator[Any]:
+    if attribute.is_ref():
+        yield attribute.ref_attr_name
+    elif attribute.type in (ir.AttributeType.GRAPHS, ir.AttributeType.TENSORS):
+        yield from attribute.value
+    elif isinstance(attribute.value, (list, tuple)):
+        yield list(attribute.value)
+    else:
+        yield attribute.value
+
+
+def _hash_tensor(digest: Any, tensor: ir.TensorProtocol) -> None:
+    digest.update(f"{tensor.dtype} {list(tensor.shape)}\n".encode())
+    if tensor.dtype == ir.DataType.STRING:
+        digest.update(repr(tensor.numpy().tolist()).encode())
+        return
+    digest.update(tensor.tobytes())
+
+
+def _one_line(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:300] or type(error).__name__
