@@ -24,5 +24,5 @@ MODEL = RealModel(
     calibration=photos.calibration,
     test_set=photos.test_set,
     timing=photos.timing,
-    headline="sqnr_db",
+    headlines=("sqnr_db", "iou"),
 )

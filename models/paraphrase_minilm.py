@@ -24,5 +24,5 @@ MODEL = RealModel(
     calibration=sentences.calibration,
     test_set=sentences.test_set,
     timing=sentences.timing,
-    headline="cosine",
+    headlines=("cosine", "sts16_spearman"),
 )

@@ -19,7 +19,7 @@ SAMPLES_PACKAGE = "scikit-image==0.26.0"
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 # Pictures that scikit-image's wheel carries; disjoint halves, so no photograph is in both sets.
 SAMPLES = {
-    "calibration": ("astronaut.png", "brick.png", "camera.png", "cell.png", "hubble_deep_field.jpg", "motorcycle_left.png"),
+    "calibration": ("astronaut.png", "brick.png", "camera.png", "cell.png", "retina.jpg", "motorcycle_left.png"),
     "test": ("chelsea.png", "coffee.png", "coins.png", "rocket.jpg", "gravel.png", "ihc.png"),
 }
 

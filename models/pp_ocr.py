@@ -65,5 +65,5 @@ MODEL = RealModel(
     calibration=calibration,
     test_set=test_set,
     timing=timing,
-    headline="cer",
+    headlines=("cer", "sqnr_db"),
 )

@@ -1,4 +1,4 @@
-"""Lines of rendered text with known characters, clean or degraded as a bad photograph would, and the error rate on them."""
+"""Lines of rendered text with known characters, clean or degraded like a bad photograph, and the error rate on them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def render(text: str, seed: int, *, degraded: bool) -> Array:
         image = image.rotate(rng.uniform(-1.5, 1.5), resample=bilinear, fillcolor=255)
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 1.3)))
         factor = rng.uniform(2.0, 2.8)
-        image = image.resize((int(image.width / factor), int(image.height / factor)), bilinear).resize(image.size, bilinear)
+        small = image.resize((int(image.width / factor), int(image.height / factor)), bilinear)
+        image = small.resize(image.size, bilinear)
         ink, paper = rng.uniform(0.25, 0.5), rng.uniform(170, 230)
     pixels = paper - (255.0 - np.asarray(image, np.float32)) / 255.0 * ink * paper
     if degraded:

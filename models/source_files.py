@@ -20,9 +20,9 @@ PACKAGE = "typeseg==0.2.7"
 FILES = {"calibration": 16, "test": 48}
 OTHER, PAD = 128, 129
 SUFFIXES = {
-    ".py": "python", ".h": "c_family", ".c": "c_family", ".cpp": "c_family", ".json": "json", ".rst": "restructuredtext",
-    ".md": "markdown", ".css": "css", ".js": "javascript_typescript", ".ts": "javascript_typescript", ".sh": "shell",
-    ".ps1": "powershell", ".yaml": "yaml", ".yml": "yaml", ".xml": "xml", ".csv": "csv",
+    ".py": "python", ".h": "c_family", ".c": "c_family", ".cpp": "c_family", ".json": "json", ".md": "markdown",
+    ".rst": "restructuredtext", ".css": "css", ".js": "javascript_typescript", ".ts": "javascript_typescript",
+    ".sh": "shell", ".ps1": "powershell", ".yaml": "yaml", ".yml": "yaml", ".xml": "xml", ".csv": "csv",
 }  # fmt: skip
 
 
@@ -70,11 +70,8 @@ def _linguist() -> dict[str, list[Path]]:
 @cache
 def _python_installation() -> dict[str, list[Path]]:
     """Files of 400 bytes and more that come with Python and its packages, at most 40 a language, shuffled."""
-    places = dict.fromkeys(
-        Path(place).resolve()
-        for place in (sysconfig.get_path("stdlib"), sysconfig.get_path("include"), sysconfig.get_path("purelib"), sys.prefix)
-        if place
-    )
+    folders = (*map(sysconfig.get_path, ("stdlib", "include", "purelib")), sys.prefix)
+    places = dict.fromkeys(Path(folder).resolve() for folder in folders if folder)
     found: dict[str, dict[str, Path]] = {}
     for place in places:
         for path in sorted(place.rglob("*")):
@@ -89,9 +86,7 @@ def _python_installation() -> dict[str, list[Path]]:
     return chosen
 
 
-def byte_test(
-    chosen: Sequence[tuple[Array, int]], batch: Callable[[Array], Feeds], lengths: Sequence[int]
-) -> TestSet:
+def byte_test(chosen: Sequence[tuple[Array, int]], batch: Callable[[Array], Feeds], lengths: Sequence[int]) -> TestSet:
     """A test set of one file a batch, judged on the first `lengths[i]` bytes of file i.
 
     `batch` makes the model's input of a file's ids.

@@ -44,5 +44,5 @@ MODEL = RealModel(
     calibration=calibration,
     test_set=test_set,
     timing=timing,
-    headline="agreement",
+    headlines=("agreement", "kl"),
 )

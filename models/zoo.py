@@ -44,7 +44,7 @@ class RealModel:
         calibration: Calibration batches, disjoint from the test set, the same on every call.
         test_set: The test set; `quick` asks for a fraction of it.
         timing: The one input whose latency is measured.
-        headline: The measure that one number should be taken from.
+        headlines: The measures to quote, the one that ranks variants first.
     """
 
     name: str
@@ -54,7 +54,7 @@ class RealModel:
     calibration: Callable[[], list[Feeds]]
     test_set: Callable[[bool], TestSet]
     timing: Callable[[], Feeds]
-    headline: str
+    headlines: tuple[str, ...]
 
 
 class MissingAsset(RuntimeError):
