@@ -48,7 +48,13 @@ def rank(value: ir.Value | None) -> int | None:
 
 def is_float(value: ir.Value | None) -> bool:
     """Whether the value is a float tensor, or its type is unknown."""
-    return value is not None and value.dtype in (None, ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+    return value is not None and value.dtype in (
+        None,
+        ir.DataType.FLOAT,
+        ir.DataType.FLOAT16,
+        ir.DataType.BFLOAT16,
+        ir.DataType.DOUBLE,
+    )
 
 
 def sole_consumer(value: ir.Value) -> ir.Node | None:
@@ -79,7 +85,9 @@ class FreshNames:
         return name
 
 
-def add_initializer(graph: ir.Graph, array: np.ndarray[Any, Any], name: str, dtype: ir.DataType | None = None) -> ir.Value:
+def add_initializer(
+    graph: ir.Graph, array: np.ndarray[Any, Any], name: str, dtype: ir.DataType | None = None
+) -> ir.Value:
     """Register a constant under a name that must be fresh."""
     tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), dtype=dtype, name=name)
     value = ir.Value(name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
@@ -88,13 +96,20 @@ def add_initializer(graph: ir.Graph, array: np.ndarray[Any, Any], name: str, dty
 
 
 def make_node(
-    op_type: str, inputs: list[ir.Value | None], attributes: dict[str, Any] | None = None, *, output: str,
-    dtype: ir.DataType | None, shape: ir.Shape | None, domain: str = "", name: str | None = None,
+    op_type: str,
+    inputs: list[ir.Value | None],
+    attributes: dict[str, Any] | None = None,
+    *,
+    output: str,
+    dtype: ir.DataType | None,
+    shape: ir.Shape | None,
+    domain: str = "",
+    name: str | None = None,
 ) -> ir.Node:
     """A node with one named and typed output."""
     made = ir.node(op_type, inputs, attributes or {}, domain=domain, num_outputs=1, name=name or output)
     result = made.outputs[0]
     result.name, result.shape = output, shape
     if dtype is not None:
-        result.dtype = dtype
+        result.type = ir.TensorType(dtype)
     return made

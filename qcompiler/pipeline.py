@@ -129,7 +129,9 @@ class Pipeline:
         outcome = item.run(model)
         seconds = time.perf_counter() - start
         if meant and not outcome.matched:
-            finding = Diagnostic("QC402", Severity.WARNING, item.name, "matched nothing on a model that it is meant for")
+            finding = Diagnostic(
+                "QC402", Severity.WARNING, item.name, "matched nothing on a model that it is meant for"
+            )
             outcome = Outcome(outcome.modified, (), outcome.skipped, (*outcome.diagnostics, finding))
         for hook in self.after_each:
             hook(item, model)

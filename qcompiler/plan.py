@@ -67,7 +67,10 @@ class QuantPlan:
             if document["schema"] != SCHEMA:
                 raise UsageError(f"the plan's schema is {document['schema']!r}, expected {SCHEMA!r}", where=where)
             plan = cls(
-                tensors={name: _quant_from_json(item, f"{where}: tensors.{name}") for name, item in document["tensors"].items()},
+                tensors={
+                    name: _quant_from_json(item, f"{where}: tensors.{name}")
+                    for name, item in document["tensors"].items()
+                },
                 floats={str(key): str(reason) for key, reason in document.get("float", {}).items()},
                 groups=[tuple(group) for group in document.get("groups", [])],
             )
@@ -82,7 +85,9 @@ class QuantPlan:
         except UsageError:
             raise
         except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UsageError(f"not a plan: {error}", where=where, hint="take a plan.json that qcompile wrote") from error
+            raise UsageError(
+                f"not a plan: {error}", where=where, hint="take a plan.json that qcompile wrote"
+            ) from error
         return plan
 
     @classmethod

@@ -81,11 +81,15 @@ def serialize_with_weights(model: ir.Model) -> tuple[bytes, Arrays]:
         if tensor is None or tensor.nbytes <= _INLINE_BYTES or tensor.dtype.bitwidth < 8:
             continue
         kept[name] = np.ascontiguousarray(tensor.numpy())
-        value.const_value = ir.ExternalTensor("weights", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape), name=name)
+        value.const_value = ir.ExternalTensor(
+            "weights", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape), name=name
+        )
     return ir.to_proto(model).SerializeToString(), kept
 
 
-def run_all(model: ir.Model, batches: Sequence[Feeds], extra_outputs: Iterable[str] = (), *, optimize: bool = True) -> list[Arrays]:
+def run_all(
+    model: ir.Model, batches: Sequence[Feeds], extra_outputs: Iterable[str] = (), *, optimize: bool = True
+) -> list[Arrays]:
     """Outputs of `model` for each batch."""
     session = Session(model, extra_outputs, optimize=optimize)
     return [session.run(batch) for batch in batches]

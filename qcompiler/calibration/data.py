@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from qcompiler.calibration.feeds import FeedHasher, Record, nearest, rows_in, slice_rows, to_feeds
@@ -42,6 +43,7 @@ class Source:
         self.name, self.where, self.inputs, self.repeatable = name, where, tuple(inputs), repeatable
         self.count, self.fingerprint = 0, ""
         self._opener, self._max_samples, self._started = opener, max_samples, False
+        self._resumed: Iterator[Arrays] | None = None
 
     def __iter__(self) -> Iterator[Arrays]:
         """One pass over the feeds.
@@ -49,11 +51,26 @@ class Source:
         Raises:
             CalibrationError: Data that does not fit the model, no samples, or a second pass over a one-shot stream.
         """
+        if self._resumed is not None:
+            resumed, self._resumed = self._resumed, None
+            return resumed
         if self._started and not self.repeatable:
             hint = "give a list, a function that makes the iterator, or a reader with rewind()"
             raise CalibrationError("the data can be read only once", where=self.where, hint=hint)
         self._started = True
         return self._feeds()
+
+    def peek(self) -> Arrays:
+        """The first feed; a stream that can be read once gives it again in its pass.
+
+        Raises:
+            CalibrationError: As iterating.
+        """
+        feeds = iter(self)
+        first = next(feeds)
+        if not self.repeatable:
+            self._resumed = chain((first,), feeds)
+        return first
 
     def _feeds(self) -> Iterator[Arrays]:
         count, hasher = 0, FeedHasher()

@@ -1,0 +1,111 @@
+"""Conv between dequantized inputs to integer convolutions.
+
+Q(Conv(DQ(x), DQ(w)) + b)  ->  QLinearConv(x, w, scales, zero points, int32 bias)        where only that Q reads it
+Conv(DQ(x), DQ(w)) + b     ->  Cast(ConvInteger(x, w, zero points)) * scale + b          elsewhere
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from qcompiler.backends.onnxruntime.operands import Array, Lowering, Operand, operand_of
+from qcompiler.graph import add_initializer, constant_array, sole_consumer
+from qcompiler.numerics import pairs_fit
+from qcompiler.pipeline import Outcome, Pass, Skip
+
+_INT32 = np.iinfo(np.int32)
+
+
+@dataclass(frozen=True)
+class LowerConvs(Pass):
+    """Every Conv with a dequantized input and weight.
+
+    Attributes:
+        saturating: As in `LowerProducts`.
+    """
+
+    name: ClassVar[str] = "lower-convs"
+    keeps_float: ClassVar[bool] = False
+    saturating: bool = True
+
+    def run(self, model: ir.Model) -> Outcome:
+        lowering = Lowering(model)
+        matched, skipped = [], []
+        for node in list(model.graph):
+            if node.op_type != "Conv" or node.domain not in ("", "ai.onnx"):
+                continue
+            x, w = operand_of(node.inputs[0]), operand_of(node.inputs[1])
+            if x is None or w is None:
+                continue
+            bias_value = node.inputs[2] if len(node.inputs) > 2 else None
+            bias = constant_array(bias_value)
+            if w.constant is None or x.scale.size > 1 or (w.scale.size > 1 and w.axis != 0):
+                skipped.append(Skip(str(node.name), "scales that no integer Conv takes"))
+            elif bias_value is not None and bias is None:
+                skipped.append(Skip(str(node.name), "a bias computed at run time"))
+            else:
+                self._lower(lowering, node, x, w, bias)
+                matched.append(str(node.name))
+        return Outcome(bool(matched), tuple(matched), tuple(skipped))
+
+    def _lower(self, lowering: Lowering, node: ir.Node, x: Operand, w: Operand, bias: Array | None) -> None:
+        attributes = dict(node.attributes)
+        follower = sole_consumer(node.outputs[0])
+        if follower is not None and _quantizes_per_tensor(follower):
+            if self.saturating and not _fits(w.constant):
+                w = lowering.unsigned(w)
+            made = _qlinear_conv(lowering, node, follower, x, w, bias)
+            made[0].attributes.update(attributes)
+            lowering.put(made, follower)
+            return
+        if self.saturating:
+            w = lowering.unsigned(w)  # ConvInteger has no fast kernel for signed weights
+        inputs = [x.codes, w.codes, lowering.zero_point(x), lowering.zero_point(w)]
+        conv = lowering.node("ConvInteger", inputs, "int32", node, dtype=ir.DataType.INT32)
+        conv.attributes.update(attributes)
+        assert w.constant is not None
+        spatial = (1,) * (w.constant.ndim - 2)
+        scale = np.asarray(x.scale * w.scale)
+        made = lowering.rescaled(conv, scale.reshape(-1, *spatial) if scale.size > 1 else scale, node)
+        if bias is not None:
+            row = add_initializer(lowering.model.graph, bias.reshape(-1, *spatial), lowering.names(f"{node.name}/bias"))
+            made.append(lowering.node("Add", [made[-1].outputs[0], row], "sum", node))
+        lowering.put(made, node)
+
+
+def _qlinear_conv(
+    lowering: Lowering, node: ir.Node, quantize: ir.Node, x: Operand, w: Operand, bias: Array | None
+) -> list[ir.Node]:
+    inputs: list[ir.Value | None] = [
+        x.codes, x.scale_value, lowering.zero_point(x),
+        w.codes, w.scale_value, lowering.zero_point(w, like_scale=True),
+        quantize.inputs[1], quantize.inputs[2],
+    ]  # fmt: skip
+    if bias is not None:
+        scale = np.asarray(x.scale * w.scale, np.float64)
+        codes = np.rint(bias / scale).clip(_INT32.min, _INT32.max).astype(np.int32)
+        inputs.append(add_initializer(lowering.model.graph, codes, lowering.names(f"{node.name}/bias_int32")))
+    return [lowering.node("QLinearConv", inputs, "codes", node, dtype=quantize.outputs[0].dtype)]
+
+
+def _quantizes_per_tensor(node: ir.Node) -> bool:
+    if node.op_type != "QuantizeLinear" or len(node.inputs) < 3:
+        return False
+    scale = constant_array(node.inputs[1])
+    return scale is not None and scale.size == 1
+
+
+def _fits(codes: Array | None) -> bool:
+    """Whether neighbours cannot saturate, whatever order the kernel unfolds the input in.
+
+    NCHW unfolds to channel, row, column; NHWC (onnxruntime changes layout by itself) to row, column, channel.
+    """
+    if codes is None:
+        return False
+    channels = codes.shape[0]
+    orders = (codes.reshape(channels, -1), np.moveaxis(codes, 1, -1).reshape(channels, -1))
+    return all(pairs_fit(order, 1) for order in orders)

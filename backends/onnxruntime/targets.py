@@ -1,0 +1,46 @@
+"""onnxruntime on CPUs. x86 wants unsigned activations (zero point 128 on the int8 grid), arm64 signed ones."""
+
+from __future__ import annotations
+
+from qcompiler.target import Placement, Target
+
+_NATIVE = frozenset({"LayerNormalization", "Gelu", "HardSwish", "Mish"})
+
+ORT_CPU = Target(
+    name="ort-cpu",
+    title="onnxruntime on x86-64 CPUs",
+    aliases=("ort", "ort-cpu-x86", "cpu"),
+    opset=21,
+    emitter="qcompiler.backends.onnxruntime.emitter:OnnxruntimeEmitter",
+    placement=Placement(weighted_ops=frozenset({"Conv", "MatMul", "Gemm"}), weights_pair_safe=True),
+    runtime="onnxruntime >= 1.18",
+    native_ops=_NATIVE,
+    domains=frozenset({"", "com.microsoft"}),
+    options={"activation_container": "uint8"},
+    rules=(
+        "static symmetric activations on the int8 grid, held as uint8 with zero point 128: the fast container on x86",
+        "int8 weights per output channel; neighbours bounded so that kernels without VNNI cannot saturate",
+        "every quantized MatMul, Gemm and Conv runs in an integer kernel; leftovers are counted and reported",
+        "--portable: standard operators only (MatMulInteger, ConvInteger), no com.microsoft",
+        "ConvTranspose stays float: onnxruntime has no integer kernel for it",
+    ),
+)
+
+ORT_CPU_ARM64 = Target(
+    name="ort-cpu-arm64",
+    title="onnxruntime on arm64 CPUs with dot product (Cortex-A76 and newer)",
+    aliases=("ort-arm64", "arm64"),
+    opset=21,
+    emitter="qcompiler.backends.onnxruntime.emitter:OnnxruntimeEmitter",
+    placement=Placement(weighted_ops=frozenset({"Conv", "MatMul", "Gemm"})),
+    runtime="onnxruntime >= 1.18",
+    native_ops=_NATIVE,
+    domains=frozenset({"", "com.microsoft"}),
+    options={"activation_container": "int8"},
+    rules=(
+        "static symmetric activations as int8 with zero point 0: the container of the sdot kernels",
+        "int8 weights per output channel, full range",
+        "every quantized MatMul, Gemm and Conv runs in an integer kernel; leftovers are counted and reported",
+        "--portable: standard operators only, no com.microsoft",
+    ),
+)

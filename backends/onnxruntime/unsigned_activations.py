@@ -1,0 +1,78 @@
+"""int8 activation codes with zero point 0 -> uint8 codes with zero point 128, on the same grid and scale.
+
+onnxruntime's x86 kernels take unsigned activations; signed ones run an order of magnitude slower.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from qcompiler.backends.onnxruntime.operands import OFFSET
+from qcompiler.graph import FreshNames, add_initializer, constant_array
+from qcompiler.pipeline import Outcome, Pass, Skip
+
+
+@dataclass(frozen=True)
+class UnsignedActivations(Pass):
+    """Edit each QuantizeLinear of int8, the operators that move its codes, and the DequantizeLinears behind."""
+
+    name: ClassVar[str] = "unsigned-activations"
+    keeps_float: ClassVar[bool] = False
+
+    def run(self, model: ir.Model) -> Outcome:
+        graph = model.graph
+        names = FreshNames(model)
+        zeros: dict[tuple[int, ...], ir.Value] = {}
+        matched, skipped = [], []
+
+        def zero_point(old: ir.Value) -> ir.Value:
+            shape = tuple(old.const_value.shape.numpy()) if old.const_value is not None else ()
+            if shape not in zeros:
+                zeros[shape] = add_initializer(graph, np.full(shape, OFFSET, np.uint8), names("uint8_zero_point"))
+            return zeros[shape]
+
+        for node in graph:
+            if node.op_type != "QuantizeLinear" or len(node.inputs) < 3 or node.outputs[0].dtype != ir.DataType.INT8:
+                continue
+            old = constant_array(node.inputs[2])
+            if old is None or old.any():
+                skipped.append(Skip(str(node.name), "the zero point is not a constant 0"))
+                continue
+            moved, readers = _trace_codes(node.outputs[0])
+            if readers is None:
+                skipped.append(Skip(str(node.name), "its codes leave the graph or reach an operator other than Q/DQ"))
+                continue
+            node.replace_input_with(2, zero_point(node.inputs[2]))  # type: ignore[arg-type]
+            for reader in readers:
+                reader.replace_input_with(2, zero_point(reader.inputs[2]))  # type: ignore[arg-type]
+            for value in moved:
+                value.type = ir.TensorType(ir.DataType.UINT8)  # a new object: clones share types
+            matched.append(str(node.name))
+        return Outcome(bool(matched), tuple(matched), tuple(skipped))
+
+
+_MOVES_CODES = frozenset(
+    {"Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather", "Expand", "MaxPool"}
+)
+
+
+def _trace_codes(codes: ir.Value) -> tuple[list[ir.Value], list[ir.Node] | None]:
+    """All values that hold these codes, and the DequantizeLinears that end them; None where they end elsewhere."""
+    values, readers, queue = [codes], [], [codes]
+    while queue:
+        value = queue.pop()
+        if value.is_graph_output():
+            return values, None
+        for use in value.uses():
+            if use.node.op_type == "DequantizeLinear" and use.idx == 0 and len(use.node.inputs) > 2:
+                readers.append(use.node)
+            elif use.node.op_type in _MOVES_CODES and use.idx == 0 and use.node.graph is codes.graph:
+                values.append(use.node.outputs[0])
+                queue.append(use.node.outputs[0])
+            else:
+                return values, None
+    return values, readers

@@ -1,0 +1,68 @@
+"""Sites and ranges to a plan: scales of activations from thresholds, scales of weights from their values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from qcompiler.numerics import SMALLEST_SCALE, weight_scale
+from qcompiler.passes.quant.select_sites import Sites
+from qcompiler.plan import QuantPlan
+from qcompiler.scheme import PerAxis, PerTensor, QuantScheme, TensorQuant
+from qcompiler.target import Target
+
+
+def make_plan(model: ir.Model, target: Target, sites: Sites, thresholds: Mapping[str, float]) -> QuantPlan:
+    """Fill in the numbers.
+
+    Args:
+        thresholds: Source tensor to the magnitude that maps to qmax; nodes with an input that has none stay float.
+    """
+    plan = QuantPlan(floats=dict(sites.floats))
+    nodes = {node.name: node for node in model.graph}
+    shared = _shared_thresholds(sites, thresholds)
+    for name, indices in sites.activations.items():
+        node = nodes[name]
+        tensors = [str(node.inputs[index].name) for index in indices]  # type: ignore[union-attr]
+        missing = [tensor for tensor in tensors if tensor not in shared]
+        if missing:
+            plan.floats[name] = f"calibration saw no values of {missing[0]}"
+            continue
+        plan.nodes[name] = indices
+        for tensor in tensors:
+            scale = np.float32(shared[tensor] / target.activation.qmax)
+            plan.tensors[tensor] = TensorQuant(target.activation, np.asarray(np.maximum(scale, SMALLEST_SCALE)))
+        if name in sites.weights:
+            plan.weights[name] = {
+                index: _weight_quant(node, index, axis, target) for index, axis in sites.weights[name].items()
+            }
+    plan.groups = [group for group in sites.groups if all(member in plan.tensors for member in group)]
+    return plan
+
+
+def _shared_thresholds(sites: Sites, thresholds: Mapping[str, float]) -> dict[str, float]:
+    result = {tensor: thresholds[source] for tensor, source in sites.sources.items() if source in thresholds}
+    for group in sites.groups:
+        known = [result[member] for member in group if member in result]
+        result.update({member: max(known) for member in group if member in result})
+    return result
+
+
+def _weight_quant(node: ir.Node, index: int, axis: int | None, target: Target) -> TensorQuant:
+    value = node.inputs[index]
+    assert value is not None and value.const_value is not None
+    scheme = QuantScheme(granularity=PerTensor() if axis is None else PerAxis(axis))
+    weight = value.const_value.numpy()
+    pair_axis = sum_axis(node, index, weight.ndim) if target.placement.weights_pair_safe else None
+    return TensorQuant(scheme, weight_scale(weight, scheme, pair_axis=pair_axis))
+
+
+def sum_axis(node: ir.Node, index: int, dims: int) -> int | None:
+    """The axis of a MatMul or Gemm weight that the kernel sums along; None for convolutions, which unfold first."""
+    if node.op_type == "MatMul":
+        return dims - 2 if index == 1 else dims - 1
+    if node.op_type == "Gemm":
+        return 1 if node.attributes.get_int("transB", 0) else 0
+    return None

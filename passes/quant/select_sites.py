@@ -1,0 +1,134 @@
+"""Which inputs of which nodes are quantized, before any data is seen; and why each other node stays float."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from qcompiler.graph import LAYOUT_OPS, is_constant, is_float, rank
+from qcompiler.target import Placement
+
+WEIGHT_INPUT = 1
+_FLOAT_TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+
+
+@dataclass(slots=True)
+class Sites:
+    """The planner's choice of places.
+
+    Attributes:
+        activations: Node name to the indices of its activation inputs to quantize.
+        weights: Node name to input index to the channel axis of that constant (None: per tensor).
+        sources: Quantized tensor to the tensor whose range it has: itself, or what layout operators made it from.
+        floats: Node name to the reason why it stays float.
+        groups: Tensors that share a scale.
+    """
+
+    activations: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    weights: dict[str, dict[int, int | None]] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    floats: dict[str, str] = field(default_factory=dict)
+    groups: list[tuple[str, ...]] = field(default_factory=list)
+
+
+def select_sites(model: ir.Model, placement: Placement, float_nodes: Collection[str] = ()) -> Sites:
+    """Choose the inputs to quantize.
+
+    Args:
+        model: Normalized: unique names, constants as initializers, types inferred.
+        float_nodes: Names of nodes that the user keeps in float.
+    """
+    sites = Sites()
+    for node in model.graph.all_nodes():
+        if node.op_type not in placement.weighted_ops or node.domain not in ("", "ai.onnx"):
+            continue
+        name = node.name or ""
+        if node.graph is not model.graph:
+            sites.floats[name] = "inside a subgraph, where calibration sees no values"
+        elif name in float_nodes:
+            sites.floats[name] = "excluded by the user"
+        else:
+            reason = _select(node, placement, sites)
+            if reason:
+                sites.floats[name] = reason
+    _group_concats(model, sites)
+    return sites
+
+
+def _select(node: ir.Node, placement: Placement, sites: Sites) -> str:
+    """Enter the node into `sites`, or return why it stays float."""
+    inputs = list(node.inputs[:2])
+    if len(inputs) < 2 or any(value is None or not is_float(value) for value in inputs):
+        return "its inputs are not float tensors"
+    constant = [is_constant(value) for value in inputs]
+    if all(constant):
+        return "both inputs are constant"
+    if not any(constant):
+        if node.op_type not in placement.product_ops:
+            return "its weight is computed at run time"
+        if any((rank(value) or 2) < 2 for value in inputs):
+            return "a product with a vector"
+        _enter(node, (0, 1), {}, sites)
+        return ""
+    weight_index = constant.index(True)
+    weight = inputs[weight_index]
+    assert weight is not None and weight.const_value is not None
+    shape = weight.const_value.shape.numpy()
+    if weight.const_value.dtype not in _FLOAT_TYPES:
+        return f"its weight is {weight.const_value.dtype.name.lower()}"
+    if len(shape) < 2 or 0 in shape:
+        return "its weight is a vector or empty"
+    if node.op_type != "MatMul" and weight_index != WEIGHT_INPUT:
+        return "its weight is not the second input"
+    if node.op_type == "Gemm" and node.attributes.get_int("transA", 0):
+        return "Gemm with a transposed activation"
+    if node.op_type in ("Conv", "ConvTranspose"):
+        channels = shape[1] if node.op_type == "Conv" else shape[0] // node.attributes.get_int("group", 1)
+        if channels < placement.min_channels:
+            return f"{channels} input channels per group, fewer than {placement.min_channels}"
+    _enter(node, (1 - weight_index,), {weight_index: _channel_axis(node, weight_index, len(shape))}, sites)
+    return ""
+
+
+def _channel_axis(node: ir.Node, index: int, dims: int) -> int | None:
+    """The axis of output channels of a constant input; None where a scale per channel does not factor out."""
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "ConvTranspose":
+        return 1 if node.attributes.get_int("group", 1) == 1 else None
+    if node.op_type == "Gemm":
+        return 0 if node.attributes.get_int("transB", 0) else 1
+    if dims > 2:
+        return None  # a stack of matrices: integer kernels take per-column scales for one matrix only
+    return 1 if index == 1 else 0
+
+
+def _enter(node: ir.Node, activations: tuple[int, ...], weights: dict[int, int | None], sites: Sites) -> None:
+    name = node.name or ""
+    sites.activations[name] = activations
+    if weights:
+        sites.weights[name] = weights
+    for index in activations:
+        value = node.inputs[index]
+        assert value is not None and value.name is not None
+        sites.sources.setdefault(value.name, source_of(value).name or "")
+
+
+def source_of(value: ir.Value) -> ir.Value:
+    """The tensor that holds the same elements before layout operators moved them."""
+    producer = value.producer()
+    while producer is not None and producer.op_type in LAYOUT_OPS and producer.inputs[0] is not None:
+        value = producer.inputs[0]
+        producer = value.producer()
+    return value
+
+
+def _group_concats(model: ir.Model, sites: Sites) -> None:
+    """Inputs of a Concat whose output is quantized share its scale, so that the pair may move in front of it."""
+    for node in model.graph:
+        if node.op_type == "Concat" and node.outputs[0].name in sites.sources:
+            members = [value.name for value in node.inputs if value is not None and value.name in sites.sources]
+            if members:
+                sites.groups.append((str(node.outputs[0].name), *(str(name) for name in members)))

@@ -1,0 +1,318 @@
+"""`compile_model`: from an ONNX model to emitted graphs, step by step, in the order in which you read them here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from qcompiler import registry
+from qcompiler.calibration.data import Source, input_specs, open_source
+from qcompiler.calibration.runner import calibrate
+from qcompiler.calibration.split import hold_back
+from qcompiler.calibration.synthetic import synthetic_batches
+from qcompiler.calibration.table import CalibrationTable
+from qcompiler.calibration.thresholds import find_threshold
+from qcompiler.diagnostics import DiagnosticLog, Severity
+from qcompiler.emitter import EmitContext, Legalized
+from qcompiler.equivalence import EquivalenceGuard
+from qcompiler.errors import UsageError
+from qcompiler.evaluation.compare import Comparison, compare, missed_gates
+from qcompiler.filters import nodes_kept_float
+from qcompiler.options import CompileOptions
+from qcompiler.passes.canonical.pipeline import canonical_passes
+from qcompiler.passes.normalize.pipeline import normalize_passes
+from qcompiler.passes.quant.insert_qdq import InsertQdq
+from qcompiler.passes.quant.make_plan import make_plan
+from qcompiler.passes.quant.quantize_weights import QuantizeWeights
+from qcompiler.passes.quant.select_sites import Sites, select_sites
+from qcompiler.pipeline import Hook, Pass, PassRun, Pipeline, diagnostics_of
+from qcompiler.plan import QuantPlan
+from qcompiler.progress import Progress, Silent
+from qcompiler.reading import load_model, save_model
+from qcompiler.result import CompileResult
+from qcompiler.session import Arrays, Feeds, Session
+from qcompiler.target import Target
+
+GOLDEN_SAMPLES = 3
+
+
+def compile_model(
+    model: str | Path | ir.Model, options: CompileOptions, *, progress: Progress | None = None
+) -> CompileResult:
+    """Compile one model.
+
+    Args:
+        model: A path, or a model in memory, which is left as it is.
+
+    Raises:
+        QcompileError: See `errors`; quality gates do not raise but are listed in the result.
+    """
+    run = _Run(options, registry.find_target(options.target), progress or Silent())
+    return run.compile(model)
+
+
+@dataclass(slots=True)
+class _Run:
+    """State of one compile."""
+
+    options: CompileOptions
+    target: Target
+    progress: Progress
+    log: DiagnosticLog = field(default_factory=DiagnosticLog)
+    runs: list[PassRun] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def compile(self, given: str | Path | ir.Model) -> CompileResult:
+        options, target = self.options, self.target
+        carrier = options.carrier or target.carrier
+        if carrier not in target.carriers:
+            raise UsageError(f"{target.name} has no {carrier} carrier", where="--carrier",
+                             hint=f"it has {', '.join(target.carriers)}")  # fmt: skip
+        source_path = "" if isinstance(given, ir.Model) else str(given)
+        with self.phase("read"):
+            model = given.clone() if isinstance(given, ir.Model) else load_model(Path(given))
+            source = self.calibration_source(model)
+            guard = EquivalenceGuard([source.peek()], options.threads)
+        with self.phase("normalize"):
+            model = self.float_passes(model, guard)
+        reference = model.clone()
+
+        with self.phase("calibrate"):
+            sites = select_sites(model, target.placement, nodes_kept_float(model, options))
+            split = hold_back(source) if options.validate is None else None
+            plan, table = self.plan(model, sites, source if split is None else split)
+        calibration = self.describe_calibration(source, table)
+        if split is not None:
+            self.log.extend(split.diagnostics)
+            calibration |= {"samples": split.calibration_count, "held_back": split.validation_count}
+            validation: Sequence[Feeds] = split.validation
+        else:
+            validation = list(open_source(options.validate, input_specs(reference), preprocess=options.preprocess))
+        if not plan.nodes:
+            self.log.add("QC301", Severity.WARNING, "", "nothing is quantized", _why_nothing(plan))
+
+        with self.phase("quantize"):
+            model, runs = Pipeline([QuantizeWeights(plan), InsertQdq(plan)], self.hooks()).run(model)
+            self.runs += runs
+        with self.phase("emit"):
+            context = EmitContext(reference, list(validation[:2]), carrier, options.portable, options.shapes)
+            host = self.emit_host(model, context) if target.host else None
+            emitter = registry.make_emitter(target)
+            emitted = self.legalize(emitter, model, context)
+            extra = emitter.extra_files(emitted.model, context)
+        check = self.check(emitter, emitted.model)
+        verification, golden = self.verify(reference, emitted, host, plan, validation)
+        self.progress.done()
+        return CompileResult(
+            source=source_path,
+            target=target,
+            options=options,
+            model=emitted.model,
+            host=None if host is None else host.model,
+            reference=reference,
+            plan=plan,
+            calibration=calibration,
+            runs=tuple(self.runs),
+            diagnostics=tuple(self.log),
+            facts={"model": emitted.facts} | ({} if host is None else {"host": host.facts}),
+            verification=verification,
+            golden=golden,
+            extra_files=extra,
+            check=check,
+            seconds=self.seconds,
+            gates=missed_gates(verification.items(), options),
+        )
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a phase and tell the progress about it."""
+        self.progress.phase(name, None)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+    # --- data --------------------------------------------------------------------------------------------------------
+
+    def calibration_source(self, model: ir.Model) -> Source:
+        """The user's data, or synthetic inputs with a loud warning."""
+        options = self.options
+        if options.calib is not None:
+            return open_source(
+                options.calib, input_specs(model), preprocess=options.preprocess, max_samples=options.max_samples
+            )
+        self.log.add("QC202", Severity.WARNING, "", "no calibration data: scales come from synthetic inputs",
+                     "accuracy on real data is unknown; give --calib")  # fmt: skip
+        shapes = {name: profile[1] for name, profile in options.shapes.items()}
+        return synthetic_batches(model, seed=options.seed, shapes=shapes or None)
+
+    def describe_calibration(self, source: Source, table: CalibrationTable | None) -> dict[str, Any]:
+        """What the report says of the data."""
+        described: dict[str, Any] = {
+            "source": source.name, "samples": source.count, "fingerprint": source.fingerprint,
+            "method": self.options.method,
+        }  # fmt: skip
+        if self.options.method == "percentile":
+            described["percentile"] = self.options.percentile
+        if table is not None and table.notes:
+            described["notes"] = list(table.notes)
+        return described
+
+    # --- graphs ------------------------------------------------------------------------------------------------------
+
+    def hooks(self) -> tuple[Hook, ...]:
+        """Dumps that the user asked for."""
+        wanted, folder = set(self.options.dump_after), self.options.dump_dir
+        if not wanted or folder is None:
+            return ()
+
+        def dump(item: Pass, model: ir.Model) -> None:
+            if item.name in wanted:
+                folder.mkdir(parents=True, exist_ok=True)
+                save_model(model, folder / f"{item.name}.onnx")
+                (folder / f"{item.name}.onnxtxt").write_text(ir.to_onnx_text(model, exclude_initializers=True))
+
+        return (dump,)
+
+    def float_passes(self, model: ir.Model, guard: EquivalenceGuard) -> ir.Model:
+        """Normalize, then canonical forms; both proven on real inputs."""
+        target = self.target
+        passes = self.edited(
+            [*normalize_passes(target.opset, target.native_ops), *canonical_passes(target.opset, target.native_ops)]
+        )
+        known = {item.name for item in passes} | {"quantize-weights", "insert-qdq", *registry.pass_names()}
+        for name in self.options.dump_after:
+            if name not in known:
+                raise registry.unknown("pass", name, known)
+        model, runs = Pipeline(passes, self.hooks(), guard).run(model)
+        self.runs += runs
+        self.log.extend(diagnostics_of(runs))
+        return model
+
+    def edited(self, passes: list[Pass]) -> list[Pass]:
+        """The list with the user's "+name" and "-name" applied."""
+        for edit in self.options.passes:
+            sign, name = edit[:1], edit[1:]
+            if sign == "-":
+                if name not in {item.name for item in passes}:
+                    raise registry.unknown("pass", name, [item.name for item in passes])
+                passes = [item for item in passes if item.name != name]
+            elif sign == "+":
+                passes.append(registry.find_pass(name)())
+            else:
+                raise UsageError(f"{edit!r} is neither +name nor -name", where="--passes")
+        return passes
+
+    def plan(self, model: ir.Model, sites: Sites, batches: Any) -> tuple[QuantPlan, CalibrationTable | None]:
+        """Calibrate and choose scales, or take the user's plan (the data is still read: verification needs it)."""
+        options, target = self.options, self.target
+        if options.plan is not None:
+            plan = QuantPlan.load(options.plan)
+            _check_plan(plan, model, str(options.plan))
+            for _ in batches:
+                pass
+            return plan, None
+        sources = sorted(set(sites.sources.values()))
+        table = calibrate(model, sources, batches, threads=options.threads, progress=lambda n: self.progress.advance(1))
+        found = {
+            name: find_threshold(histogram, options.method, qmax=target.activation.qmax, percentile=options.percentile)
+            for name, histogram in table.tensors.items()
+            if histogram.count
+        }
+        return make_plan(model, target, sites, {name: item.value for name, item in found.items()}), table
+
+    def emit_host(self, model: ir.Model, context: EmitContext) -> Legalized:
+        """The same plan for onnxruntime on the host."""
+        target = registry.find_target(self.target.host)
+        host_context = EmitContext(context.source, context.samples, "fp32", context.portable, context.shapes)
+        return self.legalize(registry.make_emitter(target), model.clone(), host_context)
+
+    def legalize(self, emitter: Any, model: ir.Model, context: EmitContext) -> Legalized:
+        """The backend's form; findings go to the log."""
+        emitted: Legalized = emitter.legalize(model, context)
+        self.runs += emitted.runs
+        self.log.extend(emitted.diagnostics)
+        return emitted
+
+    # --- checks ------------------------------------------------------------------------------------------------------
+
+    def check(self, emitter: Any, model: ir.Model) -> dict[str, Any]:
+        """The runtime's own tools on the emitted graph."""
+        import tempfile
+
+        if self.options.build_check == "off":
+            return {}
+        with self.phase("check"), tempfile.TemporaryDirectory(prefix="qcompile-") as folder:
+            path = Path(folder) / "model.onnx"
+            save_model(model, path)
+            verdict = dict(emitter.check(path))
+        if self.options.build_check == "on" and verdict.get("verdict", "absent") == "absent":
+            raise UsageError("the build check needs NVIDIA's library", where="--build-check",
+                             hint="pip install 'qcompile-onnx[tensorrt]'")  # fmt: skip
+        if verdict.get("verdict") == "refused":
+            message = "; ".join(str(line) for line in verdict.get("messages", ())[:2]) or "no message"
+            self.log.add("QC501", Severity.ERROR, "", f"refused by {verdict.get('tool')}: {message}")
+        return verdict
+
+    def verify(
+        self,
+        reference: ir.Model,
+        emitted: Legalized,
+        host: Legalized | None,
+        plan: QuantPlan,
+        validation: Sequence[Feeds],
+    ) -> tuple[dict[str, Comparison], tuple[tuple[Feeds, Arrays], ...]]:
+        """Compare what was emitted with the float source on samples that calibration did not see."""
+        golden_feeds = list(validation[:GOLDEN_SAMPLES])
+        session = Session(reference, threads=self.options.threads)
+        golden = tuple((feeds, session.run(feeds)) for feeds in golden_feeds)
+        del session
+        if not self.options.verify:
+            return {}, golden
+        with self.phase("verify"):
+            layers = layer_outputs(reference, plan)
+            found = {
+                "model": compare(reference, emitted.model, validation, layers=layers, threads=self.options.threads)
+            }
+            if host is not None:
+                found["host"] = compare(reference, host.model, validation, layers=layers, threads=self.options.threads)
+                found["host_against_model"] = compare(
+                    host.model, emitted.model, validation, threads=self.options.threads
+                )
+        return found, golden
+
+
+def layer_outputs(model: ir.Model, plan: QuantPlan) -> list[str]:
+    """Outputs of the quantized nodes, and of the bias Add behind each, in graph order: where error arises."""
+    names = []
+    for node in model.graph:
+        if node.name in plan.nodes:
+            names.append(str(node.outputs[0].name))
+            uses = tuple(node.outputs[0].uses())
+            if len(uses) == 1 and uses[0].node.op_type == "Add":
+                names.append(str(uses[0].node.outputs[0].name))
+    return names
+
+
+def _check_plan(plan: QuantPlan, model: ir.Model, where: str) -> None:
+    nodes = {str(node.name) for node in model.graph}
+    for name in (*plan.nodes, *plan.weights):
+        if name not in nodes:
+            error = registry.unknown("node", name, nodes)
+            raise UsageError(error.message, where=where, hint=error.hint or "was the plan made for another model?")
+    values = {str(value.name) for node in model.graph for value in node.inputs if value is not None}
+    for name in plan.tensors:
+        if name not in values:
+            raise UsageError(
+                f"no tensor {name!r} in the model", where=where, hint="was the plan made for another model?"
+            )
+
+
+def _why_nothing(plan: QuantPlan) -> str:
+    reasons = sorted(set(plan.floats.values()))
+    return f"because: {'; '.join(reasons[:3])}" if reasons else "the model has no MatMul, Gemm or Conv"
