@@ -96,9 +96,9 @@ def record_of(where: str, feed: Any, *, many: bool = False) -> Record:
 def to_feeds(record: Record, inputs: Sequence[InputSpec]) -> Iterator[Arrays]:
     """Checked feeds of one record, in order.
 
-    An array that fits its input is fed as it is. Where the input's batch is fixed at b, an array with more rows is cut into
-    batches of b; an array with one axis more holds one feed per row; one axis less gets a batch of 1. Where the batch is
-    free and the record holds many samples, they go in small batches.
+    An array that fits its input is fed as it is. Where the input's batch is fixed at b, an array with more rows is cut
+    into batches of b; an array with one axis more holds one feed per row; one axis less gets a batch of 1. Where the
+    batch is free and the record holds many samples, they go in small batches. Scalars and vectors that fit repeat.
 
     Raises:
         CalibrationError: A missing or unknown name, a wrong rank, size or type, NaN, nothing at all, ragged counts.
@@ -109,23 +109,21 @@ def to_feeds(record: Record, inputs: Sequence[InputSpec]) -> Iterator[Arrays]:
     step |= {name: 1 for name, layout in layouts.items() if layout is _Layout.EACH}
     free = [spec.name for spec in inputs if layouts[spec.name] is _Layout.WHOLE and spec.batch_is_free]
     lengths = {name: record.arrays[name].shape[0] for name in (*step, *free)}
+    once = [spec.name for spec in inputs if _is_one_feed(spec, layouts[spec.name])]
     if not step:
         total = max(lengths.values(), default=1)
         step = dict.fromkeys(free, min(SMALL_BATCH, total) if record.many else total)
     else:
         step |= dict.fromkeys(free, max(step.values()))  # a free batch beside a fixed one follows it
-    if (
-        len({-(-length // step[name]) for name, length in lengths.items()}) > 1
-        or len({lengths[name] for name in free}) > 1
-    ):
-        listed = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+    counts = {-(-length // step[name]) for name, length in lengths.items()} | {1 for _ in once}
+    if len(counts) > 1 or len({lengths[name] for name in free}) > 1:
+        listed = ", ".join(f"{name} has {lengths.get(name, 1)}" for name in (*lengths, *once))
         raise CalibrationError(
             f"inputs disagree on the number of samples: {listed}",
             where=record.where,
             hint="give each input the same samples",
         )
-    first = next(iter(lengths), None)
-    for index in range(1 if first is None else -(-lengths[first] // step[first])):
+    for index in range(max(counts, default=1)):
         feed: Arrays = {}
         for spec in inputs:
             rows, size, layout = record.arrays[spec.name], step.get(spec.name), layouts[spec.name]
@@ -190,7 +188,7 @@ class FeedHasher:
         for name in sorted(feed):
             array = feed[name]
             self._hash.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode())
-            self._hash.update(repr(array.tolist()).encode() if array.dtype.kind == "O" else array.tobytes())
+            self._hash.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
     def hexdigest(self) -> str:
         """The fingerprint so far."""
@@ -246,6 +244,11 @@ def _layout(record: Record, spec: InputSpec) -> _Layout:
     if want and (want[0] == 1 or spec.batch_is_free) and _fits(shape, want[1:]):
         return _Layout.SINGLE
     raise _misfit(record.where, spec, shape)
+
+
+def _is_one_feed(spec: InputSpec, layout: _Layout) -> bool:
+    fixed = isinstance(spec.batch, int) and len(spec.shape) > 1
+    return layout is _Layout.SINGLE or (layout is _Layout.WHOLE and fixed)
 
 
 def _misfit(where: str, spec: InputSpec, shape: tuple[int, ...]) -> CalibrationError:

@@ -18,8 +18,8 @@ _GATHERS = frozenset({"Gather", "GatherElements", "EmbeddingBag"})
 def index_bound(source: ir.Value) -> int | None:
     """The smallest number of rows among the tables that `source` indexes; None where it indexes none.
 
-    Follows operators that pass integers on, and goes into subgraphs: captured values by their uses, carried ones through
-    the inputs of Loop and Scan bodies.
+    Follows operators that pass integers on, and goes into subgraphs: captured values by their uses, carried ones
+    through the inputs of Loop and Scan bodies.
     """
     bound: int | None = None
     seen: set[int] = set()

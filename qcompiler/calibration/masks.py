@@ -17,7 +17,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def find_mask(inputs: Sequence[InputSpec]) -> InputSpec | None:
-    """The padding mask among the inputs: rank 2, "mask" in its name; None where there is none or the choice is open."""
+    """The padding mask among the inputs: rank 2, "mask" in its name; None where there is none, or several."""
     found = [spec for spec in inputs if "mask" in spec.name.lower() and len(spec.shape) == 2]
     exact = [spec for spec in found if "attention_mask" in spec.name.lower()]
     chosen = exact or found
@@ -25,7 +25,7 @@ def find_mask(inputs: Sequence[InputSpec]) -> InputSpec | None:
 
 
 def padding(feeds: Feeds, mask_input: InputSpec | None) -> Mask | None:
-    """True at real positions, shape [batch, sequence]; None where the batch has no padding, or the input is no 0-1 mask."""
+    """True at real positions, shape [batch, sequence]; None where nothing is padded, or the input is no 0-1 mask."""
     if mask_input is None:
         return None
     array = feeds[mask_input.name]
@@ -57,8 +57,8 @@ def masked_axes(
 ) -> MaskedAxes | None:
     """Which axes of a tensor the mask covers; None where it covers none.
 
-    The tensor's symbolic sizes decide where they bear the mask's names; else sizes do, for the layouts [B, S, ...],
-    [B, H, S, D], [B, H, D, S], [B, H, S, S], [B*H, S, D], [B*S, D].
+    The tensor's symbolic sizes decide where they bear the mask's names; else sizes do, for the layouts
+    [B, S, ...], [B, H, S, D], [B, H, D, S], [B, H, S, S], [B*H, S, D], [B*S, D].
     """
     batch, length = sizes
     names = mask.shape if len(mask.shape) == 2 else (None, None)
@@ -71,7 +71,7 @@ def masked_axes(
     def may_be_sequence(axis: int) -> bool:
         return shape[axis] == length and not isinstance(known[axis], int)
 
-    if len(shape) == 2 and shape[0] == batch * length and batch * length != batch:
+    if len(shape) == 2 and shape[0] == batch * length and length > 1 and not isinstance(known[0], int):
         return MaskedAxes((), flat=True)
     if len(shape) < 2 or shape[0] == 0 or shape[0] % batch:
         return None

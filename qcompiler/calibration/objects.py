@@ -23,6 +23,8 @@ def open_object(data: Any, where: str, inputs: Sequence[InputSpec]) -> tuple[str
     """
     if isinstance(data, Mapping):
         return "arrays", lambda: iter([record_of(where, data, many=True)]), True
+    if isinstance(data, type):
+        return _open_factory(data, where, inputs)
     if hasattr(data, "get_next"):
         return "ort-reader", lambda: _from_reader(data, where), hasattr(data, "rewind")
     if hasattr(data, "shape") and hasattr(data, "dtype") and len(inputs) == 1:
@@ -30,9 +32,7 @@ def open_object(data: Any, where: str, inputs: Sequence[InputSpec]) -> tuple[str
     if isinstance(data, Iterable) and not isinstance(data, (str, bytes)):
         return "iterable", lambda: _from_iterable(data, where), not isinstance(data, Iterator)
     if callable(data):
-        first = _call(data, where)
-        kind, opener, again = open_object(first, where, inputs)
-        return kind, _call_again(data, where, inputs, opener), again or isinstance(first, Iterator)
+        return _open_factory(data, where, inputs)
     raise CalibrationError(
         f"{type(data).__name__} gives no calibration data",
         where=where,
@@ -67,13 +67,15 @@ def load_factory(reference: str) -> Any:
     return found
 
 
-def _call_again(factory: Callable[[], Any], where: str, inputs: Sequence[InputSpec], first: Opener) -> Opener:
+def _open_factory(factory: Callable[[], Any], where: str, inputs: Sequence[InputSpec]) -> tuple[str, Opener, bool]:
+    """The factory is called at once, so that its errors come early, and again for each further pass."""
+    kind, first, _ = open_object(_call(factory, where), where, inputs)
     pending = [first]
 
     def start() -> Iterator[Record]:
         return (pending.pop() if pending else open_object(_call(factory, where), where, inputs)[1])()
 
-    return start
+    return kind, start, True
 
 
 def _call(factory: Callable[[], Any], where: str) -> Any:

@@ -23,12 +23,12 @@ class ZipRows:
 
     def __init__(self, archive: zipfile.ZipFile, member: str, where: str) -> None:
         self._where = f"{where}: {member.removesuffix('.npy')}"
-        self._stream: IO[bytes] = archive.open(member)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         try:
+            self._stream: IO[bytes] = archive.open(member)
             version = np.lib.format.read_magic(self._stream)
             self.shape, fortran, self.dtype = read_header[version](self._stream)
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise _unreadable(self._where, error) from error
         if self.dtype.hasobject:
             raise CalibrationError("holds Python objects", where=self._where, hint=_PICKLE_HINT)

@@ -42,7 +42,8 @@ def calibrate(
 
     Args:
         tensors: Graph inputs and values of the main graph; others end in the table's `unobserved`.
-        mask_input: Name of the [batch, sequence] input that marks real positions; "auto" looks for it, None counts padding.
+        mask_input: Name of the [batch, sequence] input that marks real positions; "auto" looks for it; None counts
+            padding like the rest.
         progress: Called with the number of samples done after each batch.
         fingerprint: Of the model, for the table.
 
@@ -58,7 +59,7 @@ def calibrate(
     inner = [name for name in values if name not in fed]
     sessions: list[tuple[Session, frozenset[str]]] = []
     notes: tuple[str, ...] = ()
-    samples = 0
+    samples = planned_for = 0
 
     def observe(arrays: Mapping[str, np.ndarray[Any, Any]], real: Mask | None) -> None:
         for name, array in arrays.items():
@@ -74,8 +75,10 @@ def calibrate(
     with ThreadPoolExecutor(1, "observe") as pool:
         pending: Future[None] | None = None
         for batch in batches:
-            if not sessions:
-                chunks = _chunks(values, inner, batch, inputs, memory_bound)
+            size = sum(array.size for array in batch.values())
+            chunks = _chunks(values, inner, batch, inputs, memory_bound) if size > planned_for else []
+            planned_for = max(planned_for, size)
+            if len(chunks) > len(sessions):  # the first batch, or one so much larger that its tensors need more rounds
                 sessions = [(Session(model, chunk, threads=threads), frozenset(chunk)) for chunk in chunks]
                 if len(chunks) > 1:
                     notes = (
@@ -114,12 +117,12 @@ def _observable(model: ir.Model, tensors: Sequence[str]) -> tuple[dict[str, ir.V
     values, refused = {}, {}
     for name in wanted:
         value = main.get(name)
-        if value is not None and is_float(value):
+        if name in model.graph.initializers:
+            refused[name] = "it is a constant"
+        elif value is not None and is_float(value):
             values[name] = value
         elif value is not None:
             refused[name] = "it holds no floats"
-        elif name in model.graph.initializers:
-            refused[name] = "it is a constant"
         elif name in inside:
             refused[name] = "it lies in the body of a Scan, Loop or If, which cannot return it"
         else:

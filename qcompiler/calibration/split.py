@@ -15,8 +15,8 @@ MAX_HELD_BACK = 16
 class Split:
     """One pass over a source: iterate it for calibration, then read `validation`.
 
-    Every k-th feed, k = 1 / share, is kept aside until about 16 samples are. Of a single feed the last rows are; of fewer
-    than k feeds the last one is.
+    Every k-th feed, k = 1 / share, is kept aside until about 16 samples are. Of a single feed the last rows are; of
+    fewer than k feeds the last one is.
 
     Attributes:
         validation: Feeds held back; complete after the pass.

@@ -21,7 +21,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 _LENGTHS = (32, 48, 64, 96, 128, 40, 80, 112)  # sequence lengths by sample
 _IMAGE_SIDE = 224
 _INTEGER_BOUND = 2  # for integers that index nothing we can see
-_SCRIPT_WORDS = ("seq", "len", "time", "token", "frames")
+_LENGTH_WORDS = ("seq", "len", "time", "token", "frames")
 _HINT = "give real samples with --calib, or sizes with --shape"
 
 
@@ -156,13 +156,13 @@ def _integers(
         return np.zeros(shape, np.int64)
     if "position" in name and shape:
         return np.broadcast_to(np.arange(shape[-1]) % (bound or shape[-1] or 1), shape).copy()
-    if bound is None and any(word in name for word in _SCRIPT_WORDS) and len(shape) <= 1:
+    if bound is None and any(word in name for word in _LENGTH_WORDS) and len(shape) <= 1:
         return np.ones(shape, np.int64)
     return random.integers(0, max(1, bound if bound is not None else _INTEGER_BOUND), shape)
 
 
 def _image(shape: tuple[int, ...], random: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Fields with the 1/f look of photographs: noise at four scales, the coarse ones strongest, common to the channels."""
+    """Fields that fall off with frequency like photographs: noise at four scales, the coarse ones strongest."""
     channels_last = shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
     channels = shape[3] if channels_last else shape[1]
     height, width = (shape[1], shape[2]) if channels_last else (shape[2], shape[3])

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.calibration.observers import Histogram
+from qcompiler.calibration.observers import BINS_PER_OCTAVE, Histogram, bin_edges
 
 Method = Literal["minmax", "percentile", "mse", "entropy"]
 FLOOR = 2.0**-30
@@ -53,10 +53,12 @@ def find_threshold(histogram: Histogram, method: Method, *, qmax: int = 127, per
         value = _entropy(histogram, qmax)
     else:
         raise ValueError(f"unknown calibration method {method!r}")
+    if value <= FLOOR:  # nearly all elements are zero: clipping there would lose the rest
+        value = histogram.absmax
     lower, upper, counts = histogram.bins()
     inside = np.clip((value - lower) / np.maximum(upper - lower, 1e-300), 0.0, 1.0)
     clipped = 0.0 if value >= histogram.absmax else float(counts @ (1.0 - inside) / counts.sum())
-    return Threshold(max(value, FLOOR), False, clipped)
+    return Threshold(value, False, clipped)
 
 
 def threshold(histogram: Histogram, method: Method, *, qmax: int = 127, percentile: float = 99.99) -> float:
@@ -68,38 +70,31 @@ def quantization_error(histogram: Histogram, thresholds: Any, qmax: int = 127) -
     """E[(x - Q(x))^2] for each threshold, exact for elements spread evenly within their bins.
 
     With step d, the squared rounding error summed from 0 to x is n d^3 / 12 + (x - n d)^3 / 3, n the code of x; so each
-    bin costs two evaluations, however many steps it spans. Beyond the last code the same formula is the clipping error.
+    bin costs one evaluation, however many steps it spans. Beyond the last code the formula is the clipping error.
+    Elements below 2^-24 of the maximum count as zeros.
     """
-    lower, upper, counts = histogram.bins()
-    weight = counts / counts.sum()
-    width = upper - lower
-    point = width <= 0  # a bin whose elements all equal the maximum
-    weight_by_width = np.where(point, 0.0, weight / np.where(point, 1.0, width))
-    result = []
-    for limit in np.atleast_1d(np.asarray(thresholds, np.float64)):
-        step = limit / qmax
-        spread = _integral(upper, step, qmax) - _integral(lower, step, qmax)
-        error = float(weight_by_width @ spread)
-        if point.any():
-            rounded = np.minimum(np.round(upper[point] / step), qmax) * step
-            error += float(weight[point] @ (upper[point] - rounded) ** 2)
-        result.append(error)
-    return np.array(result)
-
-
-def _integral(x: Floats, step: float, qmax: int) -> Floats:
-    code = np.minimum(np.round(x / step), qmax)
-    return np.asarray(code * (step**3 / 12) + (x - code * step) ** 3 / 3)
+    used = np.flatnonzero(histogram.counts)
+    first = max(used[0], used[-1] - 24 * BINS_PER_OCTAVE)
+    edges = np.minimum(bin_edges(np.arange(first, used[-1] + 2)), histogram.absmax)
+    width = np.diff(edges)
+    weight = histogram.counts[first : used[-1] + 1] / histogram.counts.sum()
+    step = np.atleast_1d(np.asarray(thresholds, np.float64))[:, None] / qmax
+    code = np.minimum(np.round(edges / step), qmax)
+    left = edges - code * step
+    integral = code * (step * step * step / 12) + left * left * left / 3
+    error = np.diff(integral) @ (weight / np.where(width > 0, width, np.inf))
+    if width[-1] <= 0:  # the last bin holds the maximum and nothing else
+        error += weight[-1] * left[:, -1] ** 2
+    return np.asarray(error)
 
 
 def _least_squares(histogram: Histogram, qmax: int) -> float:
-    """Coarse geometric search down to 1/32 of the maximum, then a fine one around the best; the maximum is a candidate."""
+    """Coarse geometric search down to 1/32 of the maximum, then a fine one around the best; the maximum is tried."""
     top = histogram.absmax
-    coarse = top * np.exp2(-np.arange(0, 81) / 16)
+    coarse = top * np.exp2(-np.arange(0, 41) / 8)
     best = coarse[int(np.argmin(quantization_error(histogram, coarse, qmax)))]
-    fine = np.unique(np.minimum(np.append(best * np.exp2(np.arange(-8, 9) / 128), top), top))
-    errors = quantization_error(histogram, fine, qmax)
-    return float(fine[::-1][int(np.argmin(errors[::-1]))])  # among equals the larger: it clips less
+    fine = np.unique(np.minimum(np.append(best * np.exp2(np.arange(-8, 9) / 64), top), top))[::-1]
+    return float(fine[int(np.argmin(quantization_error(histogram, fine, qmax)))])  # among equals the larger
 
 
 def _percentile(histogram: Histogram, percentile: float) -> float:
@@ -116,9 +111,9 @@ def _percentile(histogram: Histogram, percentile: float) -> float:
 def _entropy(histogram: Histogram, qmax: int) -> float:
     """Least KL(P || Q) over thresholds at the edges of 2048 even bins.
 
-    P is the distribution with all mass beyond the threshold moved into the last bin; Q has the mass inside the threshold,
-    averaged over the bins of each of the qmax + 1 levels that hold anything. Bins where Q is empty and P is not (outliers
-    moved onto an empty bin) get the smallest mass that float32 resolves, so the divergence stays finite.
+    P is the distribution with all mass beyond the threshold moved into the last bin; Q has the mass inside the
+    threshold, averaged over the bins of each of the qmax + 1 levels that hold anything. Where Q is empty and P is not
+    (outliers moved onto an empty bin), Q gets float32's epsilon, so the divergence stays finite.
     """
     edges = np.linspace(0.0, histogram.absmax, _ENTROPY_BINS + 1)
     even = np.diff(_cumulative(histogram, edges))
