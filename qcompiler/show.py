@@ -229,4 +229,4 @@ class _Empty:
 
 
 _EMPTY: Any = _Empty()
-_ARTIFACTS = {"model": "model.onnx", "host": "host.onnx", "agreement": "model against host"}
+_ARTIFACTS = {"model": "model.onnx", "host": "host.onnx", "host_against_model": "host against model"}

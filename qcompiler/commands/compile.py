@@ -125,6 +125,10 @@ def _show(
     from qcompiler.commands.logs import log_diagnostics
 
     log_diagnostics(result.diagnostics, settings)
+    if result.calibration.get("source") == "synthetic" and settings.get("json") and not settings.get("quiet"):
+        print(
+            "qcompile: warning: the scales come from synthetic inputs: pass real samples with --calib", file=sys.stderr
+        )
     if settings.get("json"):
         from qcompiler.report import encode, report_document
 

@@ -8,7 +8,8 @@ from qcompiler.errors import UsageError
 
 ALIASES = {
     "--onnx_path": "", "--output_path": "--output", "--calibration_data": "--calib",
-    "--calibration_data_path": "--calib", "--calibration_method": "--method", "--nodes_to_exclude": "--exclude", "--op_types_to_exclude": "--exclude-op",
+    "--calibration_data_path": "--calib", "--calibration_method": "--method",
+    "--nodes_to_exclude": "--exclude", "--op_types_to_exclude": "--exclude-op",
     "--minShapes": "--min-shapes", "--optShapes": "--opt-shapes", "--maxShapes": "--max-shapes",
 }  # fmt: skip
 """Their word to ours; empty for the positional MODEL."""

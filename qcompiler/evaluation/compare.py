@@ -73,10 +73,15 @@ def compare(
 
 
 def missed_gates(comparisons: Iterable[tuple[str, Comparison]], options: CompileOptions) -> tuple[str, ...]:
-    """A line for each float output under a bound of the user, over ("model" or "host", comparison) pairs."""
+    """A line for each float output under a bound of the user.
+
+    Args:
+        comparisons: Pairs of artifact and comparison; only "model" and "host", against the float model, are judged.
+    """
     return tuple(
         f"{artifact}: {line}"
         for artifact, comparison in comparisons
+        if artifact in ("model", "host")
         for line in under_bounds(comparison.outputs, options.min_sqnr, options.min_cosine)
     )
 
