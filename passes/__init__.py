@@ -4,6 +4,11 @@ if __name__ != "qcompiler.passes":
     raise ImportError("import qcompiler.passes; the folder passes/ is not a package of its own")
 
 TABLE: dict[str, str] = {
+    "sum-to-add": "qcompiler.passes.canonical.sum_to_add:SumToAdd",
+    "recognise-norms": "qcompiler.passes.canonical.recognise_norms:RecogniseNorms",
+    "recognise-activations": "qcompiler.passes.canonical.recognise_activations:RecogniseActivations",
+    "recognise-attention": "qcompiler.passes.canonical.recognise_attention:RecogniseAttention",
+    "recognise-rotary": "qcompiler.passes.canonical.recognise_rotary:RecogniseRotary",
     "convert-opset": "qcompiler.passes.normalize.convert_opset:ConvertOpset",
     "expand-operators": "qcompiler.passes.normalize.expand_operators:ExpandOperators",
     "fold-constants": "qcompiler.passes.normalize.fold_constants:FoldConstants",

@@ -202,7 +202,10 @@ def _check_external(tensor: onnx.TensorProto, needed: int, path: Path) -> None:
     except ValueError:
         raise ModelError(f"{label}: offset and length must be integers", where=where, hint=_AGAIN) from None
     if offset < 0 or length != needed:
-        message = f"{label}: offset {offset} and length {length} do not fit its shape {list(tensor.dims)}, which needs {needed} bytes"
+        shape = list(tensor.dims)
+        message = (
+            f"{label}: offset {offset} and length {length} do not fit its shape {shape}, which needs {needed} bytes"
+        )
         raise ModelError(message, where=where, hint=_AGAIN)
     size = file.stat().st_size
     if offset + length > size:

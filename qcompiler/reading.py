@@ -93,7 +93,7 @@ def model_fingerprint(model: ir.Model) -> str:
 
 def _parse(path: Path) -> onnx.ModelProto:
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     where = str(path)
     if path.is_dir():
@@ -108,10 +108,11 @@ def _parse(path: Path) -> onnx.ModelProto:
         raise ModelError("the file is empty", where=where, hint="download or export it again")
     _refuse_other_formats(data, where)
     try:
-        return onnx.ModelProto.FromString(data)
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except DecodeError as error:
         hint = "download or export it again"
         raise ModelError("not an ONNX model, or damaged or cut short", where=where, hint=hint) from error
+    return proto
 
 
 def _refuse_other_formats(data: bytes, where: str) -> None:

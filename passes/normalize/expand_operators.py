@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import onnx_ir as ir
 
@@ -78,7 +78,7 @@ def _definition(node: ir.Node, opset: int, number: int) -> ir.Function | None:
     """The function body for this node's operands and attributes, converted to `opset`; None where ONNX has none."""
     import onnx
 
-    schema = find_schema(node.op_type, opset)
+    schema: Any = find_schema(node.op_type, opset)  # onnx's stubs lack the methods used here
     if schema is None:
         return None
     plain = [version for version in schema.function_opset_versions if version <= opset]

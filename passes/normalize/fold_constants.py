@@ -250,7 +250,7 @@ def _lazy(node: ir.Node, tensors: list[Any], opset: int) -> ir.LazyTensor | None
     order = list(node.attributes["perm"].value) if "perm" in node.attributes else None
     transposed, cast = node.op_type == "Transpose", node.op_type == "Cast"
 
-    def read() -> ir.Tensor:
+    def read() -> ir.TensorProtocol:
         array = source.numpy()
         if transposed:
             array = np.ascontiguousarray(np.transpose(array, order))

@@ -60,7 +60,7 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
         for value in graph.initializers.values():
             tensor = value.const_value
             if tensor is not None and tensor.nbytes > _DATA_BYTES:
-                shape = ir.Shape(tensor.shape)
+                shape = ir.Shape(tensor.shape.numpy())
                 value.const_value = ir.ExternalTensor(
                     "weights", 0, tensor.nbytes, tensor.dtype, shape=shape, name=value.name or ""
                 )

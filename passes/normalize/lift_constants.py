@@ -53,7 +53,10 @@ class LiftConstants(Pass):
                     fresh = fresh or FreshNames(model)
                     old.name = fresh("constant")
                 value = ir.Value(
-                    name=old.name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+                    name=old.name,
+                    shape=ir.Shape(tensor.shape.numpy()),
+                    type=ir.TensorType(tensor.dtype),
+                    const_value=tensor,
                 )
                 old.replace_all_uses_with(value)
                 graph.remove(node, safe=True)

@@ -209,8 +209,9 @@ def _dft_axis_to_input(node: ir.Node) -> None:
 
 
 def _dft_axis_to_attribute(node: ir.Node) -> None:
-    held = ir.convenience.get_const_tensor(node.inputs[2]) if len(node.inputs) > 2 else None
-    if len(node.inputs) > 2 and node.inputs[2] is not None and held is None:
+    axis = node.inputs[2] if len(node.inputs) > 2 else None
+    held = ir.convenience.get_const_tensor(axis) if axis is not None else None
+    if axis is not None and held is None:
         raise UnsupportedError(
             "DFT with an axis computed at run time", where=node.name, hint="export with opset 19 or lower"
         )

@@ -52,10 +52,7 @@ def evaluate_shape_op(node: ir.Node, operands: Sequence[ShapeValue | None]) -> S
     if node.op_type == "Shape":
         return _shape(node)
     if node.op_type == "Size":
-        dims = dims_of(node.inputs[0])
-        return (
-            ShapeValue((math.prod(dims),), True) if dims is not None and all(isinstance(d, int) for d in dims) else None
-        )  # type: ignore[arg-type]
+        return _size(node)
     rule = _RULES.get(node.op_type)
     return rule(node, operands) if rule is not None and operands else None
 
@@ -66,6 +63,12 @@ def _shape(node: ir.Node) -> ShapeValue | None:
         return None
     start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", len(dims))
     return ShapeValue(dims[start:end])
+
+
+def _size(node: ir.Node) -> ShapeValue | None:
+    dims = dims_of(node.inputs[0])
+    known = [size for size in dims or () if isinstance(size, int)]
+    return ShapeValue((math.prod(known),), True) if dims is not None and len(known) == len(dims) else None
 
 
 def _gather(node: ir.Node, operands: Sequence[ShapeValue | None]) -> ShapeValue | None:
@@ -232,7 +235,7 @@ _RULES: Mapping[str, Callable[[ir.Node, Sequence[ShapeValue | None]], ShapeValue
 
 
 def reshaped(data: tuple[Entry, ...] | None, target: tuple[Entry, ...], allow_zero: bool) -> tuple[Entry, ...]:
-    """The shape that Reshape gives: 0 copies a dimension, -1 takes what is left where that is an integer or one name."""
+    """The shape that Reshape gives: 0 copies a dimension, -1 takes what is left (an integer or a name)."""
     result: list[Entry] = list(target)
     for index, entry in enumerate(target):
         if entry == 0 and not allow_zero:

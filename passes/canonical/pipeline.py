@@ -1,0 +1,24 @@
+"""The order of recognition."""
+
+from __future__ import annotations
+
+from qcompiler.passes.canonical.recognise_activations import RecogniseActivations
+from qcompiler.passes.canonical.recognise_attention import RecogniseAttention
+from qcompiler.passes.canonical.recognise_norms import RecogniseNorms
+from qcompiler.passes.canonical.recognise_rotary import RecogniseRotary
+from qcompiler.passes.canonical.sum_to_add import SumToAdd
+from qcompiler.passes.cleanup.drop_unused import DropUnused
+from qcompiler.passes.normalize.pipeline import COMMON_OPS
+from qcompiler.pipeline import Pass
+
+
+def canonical_passes(opset: int, native_ops: frozenset[str] = COMMON_OPS) -> tuple[Pass, ...]:
+    """Norms, activations, attention and rotary embedding of a normalized model, as operators or annotated."""
+    return (
+        SumToAdd(),
+        RecogniseNorms(opset, native_ops),
+        RecogniseActivations(opset, native_ops),
+        RecogniseAttention(),
+        RecogniseRotary(),
+        DropUnused(),
+    )

@@ -1,0 +1,132 @@
+"""Softmax attention: both products, scale, mask and softmax, whatever order the exporter wrote them in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from qcompiler.graph import all_nodes, rank, scalar_constant
+from qcompiler.passes.canonical.forms import Form, Role, annotate, annotate_all
+from qcompiler.passes.canonical.matching import is_activation, producer, with_scalar
+from qcompiler.pipeline import Outcome, Pass, Skip
+
+_Roles = list[tuple[ir.Node, Role]]
+_LAYOUT = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten")
+_MAX_STEPS = 8
+
+
+@dataclass(frozen=True)
+class RecogniseAttention(Pass):
+    """softmax(Q K^T * scale + mask) V is annotated: `qk`, `scale`, `mask_add`, `softmax`, `pv`, `repeat`.
+
+    The scale stands on the scores or on Q or K or both, as Mul or Div; the mask is added or chosen by Where; heads of
+    K and V may be repeated by Expand for grouped queries. Nothing is rewritten: both products stay MatMuls, which
+    quantize.
+    """
+
+    name: ClassVar[str] = "recognise-attention"
+
+    def run(self, model: ir.Model) -> Outcome:
+        matched: list[str] = []
+        skipped: list[Skip] = []
+        modified = False
+        for node in all_nodes(model):
+            if node.domain != "" or node.op_type not in ("Softmax", "Attention"):
+                continue
+            site = node.name or node.op_type
+            if node.op_type == "Attention":
+                modified |= annotate(node, Form.ATTENTION, Role.WHOLE, site)
+                matched.append(site)
+                continue
+            roles = _match(node)
+            if isinstance(roles, str):
+                skipped.append(Skip(site, roles))
+            else:
+                modified |= annotate_all(roles, Form.ATTENTION, site)
+                matched.append(site)
+        return Outcome(modified, tuple(matched), tuple(skipped))
+
+
+def _match(softmax: ir.Node) -> _Roles | str:
+    axis, dims = softmax.attributes.get_int("axis", -1), rank(softmax.inputs[0])
+    if axis != -1 and axis + 1 != dims:
+        return "the softmax is not over the last axis"
+    scores = _scores(softmax.inputs[0], _MAX_STEPS)
+    if scores is None:
+        return "no product of two activations in front of the softmax"
+    behind = _product_behind(softmax)
+    if behind is None:
+        return "no product of two activations behind the softmax"
+    roles: _Roles = [(softmax, Role.SOFTMAX), *scores, *behind]
+    for node, role in (*scores, *behind):
+        if role is Role.QK:
+            roles += _operand_roles(node.inputs[0]) + _operand_roles(node.inputs[1])
+        elif role is Role.PV:
+            roles += _operand_roles(node.inputs[1])
+    return roles
+
+
+def _scores(value: ir.Value | None, steps: int) -> _Roles | None:
+    """Nodes from the softmax's operand back to the product; None where there is none."""
+    node = producer(value)
+    if node is None or steps == 0:
+        return None
+    if node.op_type == "MatMul":
+        return [(node, Role.QK)] if is_activation(node.inputs[0]) and is_activation(node.inputs[1]) else None
+    if node.op_type in ("Mul", "Div") and with_scalar(node) is not None and scalar_constant(node.inputs[0]) is None:
+        rest = _scores(node.inputs[0], steps - 1)
+        return None if rest is None else [(node, Role.SCALE), *rest]
+    if node.op_type == "Mul" and scalar_constant(node.inputs[0]) is not None:
+        rest = _scores(node.inputs[1], steps - 1)
+        return None if rest is None else [(node, Role.SCALE), *rest]
+    if node.op_type in ("Add", "Where", "Max", "Sub", "Sum"):
+        found = [part for item in node.inputs if (part := _scores(item, steps - 1)) is not None]
+        return [(node, Role.MASK_ADD), *(pair for part in found for pair in part)] if found else None
+    if node.op_type == "Cast":
+        rest = _scores(node.inputs[0], steps - 1)
+        return None if rest is None else [(node, Role.CAST), *rest]
+    if node.op_type in _LAYOUT:
+        return _scores(node.inputs[0], steps - 1)
+    return None
+
+
+def _product_behind(softmax: ir.Node) -> _Roles | None:
+    """The product that reads the probabilities, with what stands between."""
+    paths: list[tuple[ir.Value, _Roles]] = [(softmax.outputs[0], [])]
+    for _ in range(_MAX_STEPS):
+        following: list[tuple[ir.Value, _Roles]] = []
+        for value, between in paths:
+            for use in value.uses():
+                node, index = use.node, use.idx
+                if node.op_type == "MatMul" and is_activation(node.inputs[1 - index]):
+                    return [*between, (node, Role.PV)]
+                if node.op_type == "Cast":
+                    following.append((node.outputs[0], [*between, (node, Role.CAST)]))
+                elif node.op_type == "Where" and index > 0:
+                    following.append((node.outputs[0], [*between, (node, Role.MASK_ADD)]))
+                elif node.op_type in (*_LAYOUT, "Dropout"):
+                    following.append((node.outputs[0], between))
+        paths = following
+    return None
+
+
+def _operand_roles(value: ir.Value | None) -> _Roles:
+    """Scales and head repeats on the way to Q, K or V."""
+    roles: _Roles = []
+    for _ in range(_MAX_STEPS):
+        node = producer(value)
+        if node is None:
+            break
+        if node.op_type in ("Mul", "Div") and (split := with_scalar(node)) is not None:
+            roles.append((node, Role.SCALE))
+            value = split[0]
+        elif node.op_type in ("Expand", "Tile"):
+            roles.append((node, Role.REPEAT))
+            value = node.inputs[0]
+        elif node.op_type in _LAYOUT or node.op_type == "Cast":
+            value = node.inputs[0]
+        else:
+            break
+    return roles
