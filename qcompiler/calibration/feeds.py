@@ -111,12 +111,16 @@ def to_feeds(record: Record, inputs: Sequence[InputSpec]) -> Iterator[Arrays]:
     lengths = {name: record.arrays[name].shape[0] for name in (*step, *free)}
     once = [spec.name for spec in inputs if _is_one_feed(spec, layouts[spec.name])]
     if not step:
-        total = max(lengths.values(), default=1)
-        step = dict.fromkeys(free, min(SMALL_BATCH, total) if record.many else total)
+        batches = {(str(spec.batch), lengths[spec.name]) for spec in inputs if spec.name in free}
+        if len(batches) == len({name for name, _ in batches}) > 1:
+            step = lengths  # leading sizes of different names may differ: one feed
+        else:
+            total = max(lengths.values(), default=1)
+            step = dict.fromkeys(free, min(SMALL_BATCH, total) if record.many else total)
     else:
         step |= dict.fromkeys(free, max(step.values()))  # a free batch beside a fixed one follows it
     counts = {-(-length // step[name]) for name, length in lengths.items()} | {1 for _ in once}
-    if len(counts) > 1 or len({lengths[name] for name in free}) > 1:
+    if len(counts) > 1 or (step is not lengths and len({lengths[name] for name in free}) > 1):
         listed = ", ".join(f"{name} has {lengths.get(name, 1)}" for name in (*lengths, *once))
         raise CalibrationError(
             f"inputs disagree on the number of samples: {listed}",

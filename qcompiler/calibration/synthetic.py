@@ -167,7 +167,7 @@ def _image(shape: tuple[int, ...], random: np.random.Generator) -> npt.NDArray[n
     channels = shape[3] if channels_last else shape[1]
     height, width = (shape[1], shape[2]) if channels_last else (shape[2], shape[3])
     field = np.zeros((shape[0], channels, height, width), np.float32)
-    for cells, strength in ((2, 0.7), (6, 0.5), (24, 0.3)):
+    for cells, strength in ((3, 0.8), (8, 0.6), (24, 0.35)):
         common = random.standard_normal((shape[0], 1, cells, cells))
         own = random.standard_normal((shape[0], channels, cells, cells))
         field += strength * _enlarge((common + 0.3 * own).astype(np.float32), height, width)

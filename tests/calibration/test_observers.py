@@ -1,0 +1,111 @@
+"""Observers: exact, mergeable in any order, refusing what is not finite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from qcompiler.calibration.observers import BINS_PER_OCTAVE, Histogram, MinMax, bin_edges
+from qcompiler.errors import CalibrationError
+
+floats = hnp.arrays(np.float32, st.integers(0, 60), elements=st.floats(-(2.0**100), 2.0**100, width=32))
+
+
+def _same(a: Histogram, b: Histogram) -> bool:
+    return np.array_equal(np.trim_zeros(a.counts, "b"), np.trim_zeros(b.counts, "b")) and (a.low, a.high) == (
+        b.low,
+        b.high,
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(floats, min_size=1, max_size=5), st.randoms())
+def test_merging_parts_in_any_order_equals_observing_all(parts: list[Any], random: Any) -> None:
+    whole = Histogram().observe(np.concatenate(parts))
+    pieces = [Histogram().observe(part) for part in parts]
+    random.shuffle(pieces)
+    while len(pieces) > 1:
+        first = pieces.pop(random.randrange(len(pieces)))
+        index = random.randrange(len(pieces))
+        pieces[index] = first.merge(pieces[index])
+    assert _same(whole, pieces[0])
+    assert whole.count == sum(part.size for part in parts)
+    one_by_one = Histogram()
+    for part in parts:
+        one_by_one = one_by_one.observe(part)
+    assert _same(whole, one_by_one)
+
+
+@settings(max_examples=60, deadline=None)
+@given(floats.filter(lambda array: array.size > 0))
+def test_bounds_are_exact_and_bins_hold_their_elements(array: Any) -> None:
+    histogram = Histogram().observe(array)
+    assert histogram.range() == (float(array.min()), float(array.max()))
+    assert histogram.absmax == float(np.abs(array).max())
+    lower, upper, counts = histogram.bins()
+    assert upper.max() == histogram.absmax
+    for value in np.abs(array).astype(np.float64):
+        assert np.any((lower <= value) & (value <= upper))
+    assert counts.sum() == array.size
+    normal = lower >= np.finfo(np.float32).tiny
+    assert np.all((upper - lower)[normal] <= lower[normal] / BINS_PER_OCTAVE * (1 + 1e-12))
+
+
+def test_observing_leaves_the_observer_as_it_was() -> None:
+    first = Histogram().observe(np.array([1.0, 2.0], np.float32))
+    before = first.counts.copy()
+    first.observe(np.array([5.0, 1.0], np.float32))
+    first.merge(first)
+    assert np.array_equal(first.counts, before)
+    assert first.range() == (1.0, 2.0)
+
+
+def test_chunks_and_strides_do_not_matter() -> None:
+    array = np.random.default_rng(0).standard_normal((3, 1 << 17)).astype(np.float32)
+    assert _same(Histogram().observe(array.T), Histogram().observe(array))
+    assert _same(Histogram().observe(array[:, ::2]), Histogram().observe(array[:, ::2].copy()))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_float_types_are_rounded_to_float32(dtype: Any) -> None:
+    array = np.random.default_rng(0).standard_normal(999).astype(dtype)
+    assert _same(Histogram().observe(array), Histogram().observe(array.astype(np.float32)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_non_finite_is_refused(bad: float) -> None:
+    array = np.array([1.0, bad, 2.0], np.float32)
+    with pytest.raises(CalibrationError, match="NaN or infinite"):
+        Histogram().observe(array)
+    with pytest.raises(CalibrationError, match="NaN or infinite"):
+        MinMax().observe(array)
+
+
+def test_a_double_beyond_float32_is_refused() -> None:
+    with pytest.raises(CalibrationError, match="NaN or infinite"):
+        Histogram().observe(np.array([1e300]))
+
+
+def test_mean_square_is_close() -> None:
+    array = np.random.default_rng(1).standard_normal(100_000).astype(np.float32)
+    exact = float(np.mean(array.astype(np.float64) ** 2))
+    assert Histogram().observe(array).mean_square == pytest.approx(exact, rel=1e-4)
+    assert Histogram().mean_square == 0.0
+
+
+def test_empty_and_minmax() -> None:
+    assert Histogram().observe(np.zeros(0, np.float32)).range() == (0.0, 0.0)
+    assert MinMax().range() == (0.0, 0.0)
+    assert MinMax().observe(np.zeros(0, np.float32)).count == 0
+    both = MinMax().observe(np.array([1.0, 3.0])).merge(MinMax().observe(np.array([-2.0])))
+    assert (both.range(), both.count) == ((-2.0, 3.0), 3)
+
+
+def test_bin_edges_are_the_smallest_numbers_of_their_bins() -> None:
+    assert bin_edges(np.array([127 * BINS_PER_OCTAVE]))[0] == 1.0
+    assert bin_edges(np.array([127 * BINS_PER_OCTAVE + 1]))[0] == 1.0 + 1 / BINS_PER_OCTAVE

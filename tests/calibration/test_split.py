@@ -1,0 +1,70 @@
+"""Holding back: deterministic, never empty, nothing lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qcompiler.calibration.data import InputSpec, open_source
+from qcompiler.calibration.split import MAX_HELD_BACK, hold_back
+
+FREE = (InputSpec("x", np.dtype(np.float32), ("batch", 2)),)
+FIXED = (InputSpec("x", np.dtype(np.float32), (1, 2)),)
+
+
+def _feeds(count: int, rows: int = 1) -> list[dict[str, Any]]:
+    return [{"x": np.full((rows, 2), index, np.float32)} for index in range(count)]
+
+
+def _ids(feeds: Any) -> list[float]:
+    return [float(feed["x"][0, 0]) for feed in feeds]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 200), st.floats(0.02, 0.5))
+def test_each_feed_goes_to_one_side_and_neither_is_empty(count: int, share: float) -> None:
+    split = hold_back(open_source(_feeds(count), FREE), share)
+    calibration = _ids(split)
+    validation = _ids(split.validation)
+    assert sorted(calibration + validation) == list(range(count))
+    assert calibration
+    assert 1 <= len(validation) <= MAX_HELD_BACK
+    assert (split.calibration_count, split.validation_count) == (len(calibration), len(validation))
+    first = (split.calibration_fingerprint, split.validation_fingerprint)
+    assert _ids(split) == calibration
+    assert (split.calibration_fingerprint, split.validation_fingerprint) == first
+    assert split.source.count == count
+
+
+def test_a_one_shot_stream_is_split_in_one_pass() -> None:
+    split = hold_back(open_source(iter(_feeds(20)), FREE), 0.1)
+    assert len(_ids(split)) == 18
+    assert _ids(split.validation) == [9.0, 19.0]
+
+
+def test_of_a_single_feed_the_last_rows_are_held_back() -> None:
+    array = np.arange(40, dtype=np.float32).reshape(20, 2)
+    split = hold_back(open_source([{"x": array}], FREE))
+    (kept,) = list(split)
+    (held,) = split.validation
+    assert np.array_equal(np.concatenate([kept["x"], held["x"]]), array)
+    assert len(held["x"]) == 2
+    assert (split.calibration_count, split.validation_count) == (18, 2)
+    assert not split.diagnostics
+
+
+@pytest.mark.parametrize("inputs", [FREE, FIXED])
+def test_one_sample_serves_for_both_and_says_so(inputs: Any) -> None:
+    split = hold_back(open_source(_feeds(1), inputs))
+    assert _ids(split) == _ids(split.validation) == [0.0]
+    assert [item.code for item in split.diagnostics] == ["QC201"]
+    assert split.calibration_fingerprint == split.validation_fingerprint
+
+
+def test_a_share_out_of_range_is_refused() -> None:
+    with pytest.raises(ValueError, match="share"):
+        hold_back(open_source(_feeds(3), FREE), 0.9)
