@@ -23,7 +23,7 @@ def write_calibration(model: RealModel, folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     batches = model.calibration()
     for index, batch in enumerate(batches):
-        np.savez(folder / f"{index:04d}.npz", **batch)
+        np.savez(folder / f"{index:04d}.npz", **dict(batch))  # type: ignore[arg-type]
     return len(batches)
 
 

@@ -58,7 +58,8 @@ SETTINGS = (
     replace(_LEGAL, name=f"{_LEGAL.name}, percentile", method="Percentile"),
     Setting("dynamic s8", "dynamic", ops=("MatMul", "Gemm"), activation="", quick=True, ask_nvidia=True),
     Setting("dynamic s8, weights of 7 bits", "dynamic", ops=("MatMul", "Gemm"), activation="", seven_bits=True),
-    Setting("dynamic u8, all operators", "dynamic", ops=(), activation="", weight="QUInt8", quick=True),
+    Setting("dynamic u8", "dynamic", ops=("MatMul", "Gemm"), activation="", weight="QUInt8", quick=True),
+    Setting("dynamic u8, all operators", "dynamic", ops=(), activation="", weight="QUInt8"),
 )
 
 
