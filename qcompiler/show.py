@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 80
 _TOP = 4
+_NAME_WIDTH = 38
 
 
 def console() -> Console:
@@ -66,7 +67,7 @@ def show_verification(found: Verification) -> None:
     table = _fidelity_columns("output")
     for item in found.comparison.outputs:
         label = f"{item.name} = {names[item.name]}" if item.name in names else item.name
-        table.add_row(escape(label), *_figures(item))
+        table.add_row(escape(_shortened(label)), *_figures(item))
     out.print(table)
     layers = [item for item in found.comparison.layers if not item.misshapen]
     bounds = [
@@ -184,14 +185,14 @@ def _fidelity_table(result: CompileResult) -> Table:
     for artifact, comparison in result.verification.items():
         for item in comparison.outputs:
             label = f"{_ARTIFACTS.get(artifact, artifact)}: {item.name}" if several else item.name
-            table.add_row(escape(label), *_figures(item))
+            table.add_row(escape(_shortened(label)), *_figures(item))
     return table
 
 
 def _layer_table(layers: Iterable[TensorFidelity]) -> Table:
     table = _fidelity_columns("worst layers")
     for item in layers:
-        table.add_row(escape(item.name), *_figures(item))
+        table.add_row(escape(_shortened(item.name)), *_figures(item))
     return table
 
 
@@ -209,6 +210,11 @@ def _figures(item: TensorFidelity) -> tuple[str, str, str, str]:
         return "", "", f"{item.max_error:.3g}", agreement
     broken = " [bold red]NaN/Inf[/]" if item.broken else " [bold red]shape[/]" if item.misshapen else ""
     return _decibels(item.sqnr), f"{item.cosine:.5f}", f"{item.max_error:.3g}{broken}", agreement
+
+
+def _shortened(name: str) -> str:
+    """The end of a long name, which tells nodes apart."""
+    return name if len(name) <= _NAME_WIDTH else "…" + name[1 - _NAME_WIDTH :]
 
 
 def _decibels(value: float) -> str:

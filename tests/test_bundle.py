@@ -228,7 +228,7 @@ def test_sigterm_while_writing_leaves_nothing(make_result: MakeResult, tmp_path:
 
 
 def test_npz_takes_any_name_and_has_no_date(tmp_path: Path) -> None:
-    arrays = {"file": np.ones(2), "a/b:0": np.array(["x", "yz"], object), "scalar": np.float32(3)}
+    arrays: dict[str, Any] = {"file": np.ones(2), "a/b:0": np.array(["x", "yz"], object), "scalar": np.float32(3)}
     golden.write_npz(tmp_path / "a.npz", arrays)
     golden.write_npz(tmp_path / "b.npz", dict(reversed(arrays.items())))
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()

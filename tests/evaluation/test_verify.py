@@ -44,7 +44,7 @@ def test_renamed_inputs_and_outputs_pair_by_position() -> None:
     ("text", "message"),
     [
         ("m (int64[N, 3] i) => (float[N, 3] y) { y = Cast<to=1>(i) }", "the input 'i' of the second model"),
-        ("m (float[N, 3] x) => (float[N, 4, 1] z) <float[1,4,1] w = {1.0,1.0,1.0,1.0}> { s = ReduceSum(x)\n z = Mul(s, w) }",
+        ("m (float[N, 3] x) => (float[1, N, 3] z) <int64[1] a = {0}> { z = Unsqueeze(x, a) }",
          "no output of the second model"),
     ],
 )  # fmt: skip
