@@ -82,13 +82,15 @@ def record_of(where: str, feed: Any, *, many: bool = False) -> Record:
         CalibrationError: `feed` is not a dict, or holds something that is no array.
     """
     if not isinstance(feed, Mapping):
-        raise CalibrationError(f"expected a dict of input name to array, got {type(feed).__name__}", where=where)
+        message = f"expected a dict of input name to array, got {type(feed).__name__}"
+        raise CalibrationError(message, where=where, hint="give {input: array}")
     arrays: dict[str, Rows] = {}
     for name, item in feed.items():
         try:
             array = np.asarray(item)
         except (ValueError, TypeError, RuntimeError) as error:
-            raise CalibrationError(f"input {name!r} is no array: {error}", where=where) from error
+            hint = "pad the rows to one length"
+            raise CalibrationError(f"input {name!r} is no array: {error}", where=where, hint=hint) from error
         arrays[str(name)] = ArrayRows(array)
     return Record(where, arrays, many)
 
@@ -261,7 +263,8 @@ def _misfit(where: str, spec: InputSpec, shape: tuple[int, ...]) -> CalibrationE
         message = f"has {len(shape)} dimensions {list(shape)}, the model takes {len(want)}"
     else:
         pairs = zip(shape, want, strict=True)
-        axis = next(axis for axis, (have, dim) in enumerate(pairs) if isinstance(dim, int) and have != dim)
+        wrong = [axis for axis, (have, dim) in enumerate(pairs) if isinstance(dim, int) and have != dim]
+        axis = wrong[-1]  # the leading size can be cut to batches; an inner one is the likelier fault
         message = f"has size {shape[axis]} on axis {axis}, the model takes {want[axis]}"
     return _bad(where, spec, message, f"the input is {spec}")
 

@@ -106,7 +106,7 @@ def test_shapes_that_do_not_fit_are_refused(shapes: Any, message: str) -> None:
 
 def test_a_model_that_needs_other_shapes_says_so_with_a_hint() -> None:
     model = _model("(float[p, q] a, float[r, t] b) => (float[p, t] y)", "y = MatMul (a, b)")
-    with pytest.raises(CalibrationError, match="cannot run a .*--calib"):
+    with pytest.raises(CalibrationError, match=r"cannot run a .*--calib"):
         synthetic_batches(model)
     assert next(iter(synthetic_batches(model, shapes={"a": (2, 3), "b": (3, 4)})))["a"].shape == (2, 3)
 
