@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from qcompiler.backends.tensorrt.build_check import check_file
 from qcompiler.backends.tensorrt.engine_script import engine_script
+from qcompiler.backends.tensorrt.lint import lint
 from qcompiler.backends.tensorrt.operators import refused_nodes
 from qcompiler.backends.tensorrt.profiles import shape_profiles, write_profiles
 from qcompiler.diagnostics import Diagnostic
@@ -52,7 +53,7 @@ class TensorRTEmitter:
 
     def lint(self, model: ir.Model) -> Sequence[Diagnostic]:
         """See `lint.lint`."""
-        return []
+        return lint(model, self.target)
 
 
 def _facts(model: ir.Model) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Retyper:
         if self.half_io:
             for value in graph.inputs:
                 if value.dtype == FLOAT:
-                    value.dtype = HALF
+                    _set_type(value, HALF)
         self._graph(graph)
         wanted = HALF if self.half_io else FLOAT
         for index, value in enumerate(graph.outputs):
@@ -65,6 +65,16 @@ class Retyper:
                 self._if(node)
             else:
                 self._plain(node)
+                if node.op_type == "Cast":
+                    self._skip_identity(node)
+
+    def _skip_identity(self, node: ir.Node) -> None:
+        """A Cast to the type that its input already has goes away, unless it names an output."""
+        source, result = node.inputs[0], node.outputs[0]
+        if source is not None and source.dtype == result.dtype and is_carried(source) and not result.is_graph_output():
+            result.replace_all_uses_with(source)
+            assert node.graph is not None
+            node.graph.remove(node, safe=True)
 
     def _plain(self, node: ir.Node) -> None:
         slots = slots_of(node.op_type, node.domain, self.opset)
@@ -80,7 +90,7 @@ class Retyper:
                 bound.add(variable)
         for index, value in enumerate(node.outputs):
             if slots and slots.output(index) in bound and slots.output(index) in slots.half:
-                value.dtype = wanted
+                _set_type(value, wanted)
         self._unbound(node, wanted)
 
     def _unbound(self, node: ir.Node, wanted: ir.DataType) -> None:
@@ -88,9 +98,9 @@ class Retyper:
         result = node.outputs[0]
         if node.op_type == "Cast" and result.dtype == FLOAT:
             node.attributes["to"] = ir.AttrInt64("to", int(wanted))
-            result.dtype = wanted
+            _set_type(result, wanted)
         elif node.op_type == "DequantizeLinear" and node.inputs[1] is not None:
-            result.dtype = node.inputs[1].dtype
+            _set_type(result, node.inputs[1].dtype)
             node.attributes.pop("output_dtype", None)
         elif node.op_type == "ConstantOfShape" and result.dtype == FLOAT and wanted == HALF:
             given = node.attributes.get("value")
@@ -99,7 +109,7 @@ class Retyper:
             else:
                 tensor = ir.tensor(to_type(given.as_tensor().numpy(), HALF))
             node.attributes["value"] = ir.AttrTensor("value", tensor)
-            result.dtype = HALF
+            _set_type(result, HALF)
 
     def _wanted(self, node: ir.Node) -> ir.DataType:
         if node in self.kept:
@@ -131,7 +141,7 @@ class Retyper:
                 continue
             readers = inner.consumers()
             wide = index < states or (bool(readers) and all(reader in self.kept for reader in readers))
-            inner.dtype = FLOAT if wide else HALF
+            _set_type(inner, FLOAT if wide else HALF)
             node.replace_input_with(index, self.caster.in_type(outer, inner.dtype))
         self._body(node, body, first_state=0, states=states)
 
@@ -140,7 +150,7 @@ class Retyper:
         for index in range(2, len(node.inputs)):
             outer, inner = node.inputs[index], body.inputs[index]
             if outer is not None and is_carried(outer):
-                inner.dtype = FLOAT
+                _set_type(inner, FLOAT)
                 node.replace_input_with(index, self.caster.in_type(outer, FLOAT))
         self._body(node, body, first_state=1, states=len(node.inputs) - 2)
 
@@ -154,7 +164,7 @@ class Retyper:
                 continue
             if index < states:
                 body.outputs[place] = inner = self.caster.in_type(inner, FLOAT)
-            result.dtype = inner.dtype
+            _set_type(result, inner.dtype)
 
     def _if(self, node: ir.Node) -> None:
         branches = [node.attributes[name].as_graph() for name in ("then_branch", "else_branch")]
@@ -167,7 +177,12 @@ class Retyper:
             wanted = FLOAT if all(value.dtype == FLOAT for value in inner) else HALF
             for branch, value in zip(branches, inner, strict=True):
                 branch.outputs[index] = self.caster.in_type(value, wanted)
-            result.dtype = wanted
+            _set_type(result, wanted)
+
+
+def _set_type(value: ir.Value, dtype: ir.DataType | None) -> None:
+    """Set the type by a new object: clones share the old one, and setting `dtype` would write into it."""
+    value.type = None if dtype is None else ir.TensorType(dtype)
 
 
 def _is_border(value: ir.Value) -> bool:
