@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ import models
 from benchmarks import process, table
 from benchmarks.machine import describe
 from benchmarks.settings import SETTINGS
-from models.zoo import RealModel
 
 OUT = process.ROOT / "out" / "bench"
+COMPILE_ONLY = ("--no-verify", "--build-check", "off")  # what the other tools do not do is not timed either
 Row = dict[str, Any]
 
 
@@ -33,18 +34,25 @@ class ModelBench:
 
     Args:
         folder: Emptied and filled with the variants' files.
+        quick: Fewer settings and smaller test sets.
+        flags: Options of the qcompile command, besides model, target, calibration data and output.
     """
 
-    def __init__(self, name: str, folder: Path, *, quick: bool) -> None:
-        self.name, self.folder, self.quick = name, folder, quick
+    def __init__(self, name: str, folder: Path, *, quick: bool, flags: Sequence[str] = COMPILE_ONLY) -> None:
+        self.name, self.folder, self.quick, self.flags = name, folder.resolve(), quick, tuple(flags)
         self.rows: list[Row] = []
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "calib").mkdir(parents=True)
 
+    @property
+    def measure(self) -> str:
+        """The score that ranks variants of this model."""
+        return models.load(self.name).headlines[0]
+
     def run(self, only: str, seconds: float, threads: tuple[int, ...]) -> list[Row]:
         """All rows, the float model first."""
         model = models.load(self.name)
-        made = process.run(["-m", "benchmarks.evaluate", "calibration", self.name, str(self.folder / "calib")])
+        made = self._run(["-m", "benchmarks.evaluate", "calibration", self.name, str(self.folder / "calib")])
         if made.status:
             raise RuntimeError(f"no calibration data: {made.error}")
         source = model.path()
@@ -55,8 +63,10 @@ class ModelBench:
             self._ours(source)
         self._scores()
         self._latency(seconds, threads)
-        self._verdicts(model)
         return self.rows
+
+    def _run(self, arguments: Sequence[str]) -> process.Finished:
+        return process.run(arguments, self.folder)
 
     def _add(self, variant: str, group: str, file: Path, ended: process.Finished | None = None, **more: Any) -> None:
         row: Row = {"model": self.name, "variant": variant, "group": group, "file": str(file), **more}
@@ -74,7 +84,7 @@ class ModelBench:
 
     def _baselines(self, source: Path) -> None:
         prepared = self.folder / "prepared.onnx"
-        ended = process.run(["-m", "benchmarks.baseline", "prepare", str(source), str(prepared)])
+        ended = self._run(["-m", "benchmarks.baseline", "prepare", str(source), str(prepared)])
         note = ended.out.strip() if ended.status == 0 else f"preparation failed: {ended.error}"
         origin = prepared if ended.status == 0 else source
         for setting in SETTINGS:
@@ -82,14 +92,14 @@ class ModelBench:
                 continue
             file = self.folder / (setting.name.replace(" ", "-").replace(",", "") + ".onnx")
             command = ["-m", "benchmarks.baseline", "quantize", str(origin), str(file)]
-            ended = process.run([*command, "--calib", str(self.folder / "calib"), "--setting", setting.name])
+            ended = self._run([*command, "--calib", str(self.folder / "calib"), "--setting", setting.name])
             self._add(setting.name, setting.group, file, ended, prepared=note, ask_nvidia=setting.ask_nvidia)
 
     def _ours(self, source: Path) -> None:
         for target in ("ort-cpu", "orin"):
             bundle = self.folder / f"qcompile.{target}"
             command = ["-m", "qcompiler", str(source), "--target", target, "--calib", str(self.folder / "calib")]
-            ended = process.run([*command, "-o", str(bundle), "--no-verify", "--build-check", "off", "--force"])
+            ended = self._run([*command, "-o", str(bundle), "--force", *self.flags])
             group = "ours" if target == "ort-cpu" else "ours TensorRT"
             self._add(f"qcompile {target}", group, bundle / "model.onnx", ended, ask_nvidia=target == "orin")
             if target == "orin":
@@ -101,7 +111,7 @@ class ModelBench:
             if "error" in row:
                 continue
             command = ["-m", "benchmarks.evaluate", "scores", self.name, row["file"], "--reference", str(reference)]
-            ended = process.run([*command, *(["--quick"] if self.quick else [])])
+            ended = self._run([*command, *(["--quick"] if self.quick else [])])
             if ended.status:
                 row["error"] = f"onnxruntime: {ended.error}"
             else:
@@ -112,7 +122,7 @@ class ModelBench:
         rows = [row for row in self.rows if "error" not in row]
         for count in threads:
             command = ["-m", "benchmarks.latency", "--model", self.name, "--threads", str(count)]
-            ended = process.run([*command, "--seconds", str(seconds), *(row["file"] for row in rows)])
+            ended = self._run([*command, "--seconds", str(seconds), *(row["file"] for row in rows)])
             if ended.status:
                 say(f"{self.name}: latency with {count} threads failed: {ended.error}")
                 continue
@@ -121,7 +131,8 @@ class ModelBench:
         for row in rows:
             say(f"{self.name:<18} {row['variant']:<38} {table.latency(row, threads)}")
 
-    def _verdicts(self, model: RealModel) -> None:
+    def ask_nvidia(self) -> None:
+        """Note the verdict of NVIDIA's parser and builder in the rows that want one."""
         from qcompiler.backends.tensorrt.build_check import check_file
 
         for row in self.rows:
@@ -129,7 +140,7 @@ class ModelBench:
             if not (row["group"] == "float" or row.get("ask_nvidia")) or not file.exists():
                 continue
             asked = self.folder / "asked.onnx"
-            ended = process.run(["-m", "benchmarks.profiled", self.name, str(file), str(asked)])
+            ended = self._run(["-m", "benchmarks.profiled", self.name, str(file), str(asked)])
             answer = dict(check_file(file if ended.status else asked, timeout=300.0))
             row["nvidia"] = answer
             say(f"{self.name:<18} {row['variant']:<38} {answer['verdict']} {' '.join(answer['messages'])[:120]}")
@@ -166,6 +177,7 @@ def main() -> int:
         bench = ModelBench(name, OUT / name, quick=args.quick)
         try:
             bench.run(args.only, args.seconds or (6.0 if args.quick else 20.0), threads)
+            bench.ask_nvidia()
         except Exception as error:
             say(f"{name}: {type(error).__name__}: {error}")
             bench.rows.append({"model": name, "variant": "all", "group": "ours", "error": str(error)})

@@ -34,15 +34,17 @@ class Finished:
     error: str
 
 
-def run(arguments: Sequence[str], timeout: float = 900.0) -> Finished:
-    """Run `python ARGUMENTS` in the repository and measure it; a process over `timeout` seconds is killed.
+def run(arguments: Sequence[str], folder: Path, timeout: float = 900.0) -> Finished:
+    """Run `python ARGUMENTS` in `folder` and measure it; a process over `timeout` seconds is killed.
+
+    This repository can be imported there. Some tools leave temporary files where they run, so give a scratch folder.
 
     The caller must be small: Linux counts the parent's memory at the fork towards the child's peak.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         start = time.perf_counter()
-        child = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, stdout=out, stderr=errors)
+        child = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment, stdout=out, stderr=errors)
         timer = threading.Timer(timeout, child.kill)
         timer.start()
         _, status, usage = os.wait4(child.pid, 0)

@@ -58,11 +58,11 @@ def write(folder: Path, facts: Mapping[str, str], rows: Sequence[Row], threads: 
     (folder / "RESULTS.md").write_text("\n".join(parts), encoding="utf-8")
 
 
-_LEGEND = """Speed is float32's latency over the variant's, the median over interleaved rounds at batch 1, threads pinned;
-above 1 is faster than float. Compile time and peak memory are of the whole process; for onnxruntime's quantizers
-without the preparation (opset, `quant_pre_process`) that was done for them beforehand. NVIDIA is the verdict of
-TensorRT-RTX's ONNX parser and ahead-of-time builder for SM 8.6. The summary takes, of each group, the variant nearest
-to float."""
+_LEGEND = """Speed is float32's latency over the variant's, the median over interleaved rounds at batch 1 with
+threads pinned; above 1 is faster than float. Compile time and peak memory are of the whole process; for onnxruntime's
+quantizers without the preparation (opset, `quant_pre_process`) that was done for them beforehand. NVIDIA is the verdict
+of TensorRT-RTX's ONNX parser and ahead-of-time builder for SM 8.6. The summary takes, of each group, the variant
+nearest to float."""
 
 
 def _summary(rows: Sequence[Row], threads: Sequence[int]) -> list[str]:

@@ -37,7 +37,7 @@ def export(file: Path, exporter: str) -> None:
 
     example = sentences.token_batch(["A first sentence.", "And another one, a little longer."])
     arguments = tuple(torch.from_numpy(example[name]) for name in NAMES)
-    module = _encoder()
+    module = encoder()
     if exporter == "torchscript":
         axes = {name: {0: "batch", 1: "sequence"} for name in NAMES} | {"sentence_embedding": {0: "batch"}}
         torch.onnx.export(
@@ -52,7 +52,8 @@ def export(file: Path, exporter: str) -> None:
     )  # fmt: skip
 
 
-def _encoder() -> Any:
+def encoder() -> Any:
+    """The torch module: ids and mask to the mean of the last hidden states over real tokens, [batch, 384]."""
     import torch
     from safetensors.torch import load_file
     from transformers import BertConfig, BertModel

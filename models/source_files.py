@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 import sysconfig
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -19,6 +18,7 @@ from models.zoo import Array, Feeds, Scores, TestSet
 PACKAGE = "typeseg==0.2.7"
 FILES = {"calibration": 16, "test": 48}
 OTHER, PAD = 128, 129
+PACKAGES = ("numpy", "onnx", "onnxruntime", "pip", "setuptools")  # installed wherever this runs
 SUFFIXES = {
     ".py": "python", ".h": "c_family", ".c": "c_family", ".cpp": "c_family", ".json": "json", ".md": "markdown",
     ".rst": "restructuredtext", ".css": "css", ".js": "javascript_typescript", ".ts": "javascript_typescript",
@@ -69,18 +69,23 @@ def _linguist() -> dict[str, list[Path]]:
 
 @cache
 def _python_installation() -> dict[str, list[Path]]:
-    """Files of 400 bytes and more that come with Python and its packages, at most 40 a language, shuffled."""
-    folders = (*map(sysconfig.get_path, ("stdlib", "include", "purelib")), sys.prefix)
-    places = dict.fromkeys(Path(folder).resolve() for folder in folders if folder)
-    found: dict[str, dict[str, Path]] = {}
+    """Files of 400 bytes and more that come with Python and a few packages, at most 40 a language, shuffled."""
+    packages = Path(sysconfig.get_path("purelib"))
+    places = [Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("include"))]
+    places += [packages / name for name in PACKAGES]
+    found: dict[str, dict[bytes, Path]] = {}
     for place in places:
         for path in sorted(place.rglob("*")):
             label = SUFFIXES.get(path.suffix)
-            if label and path.is_file() and path.stat().st_size >= 400:
-                found.setdefault(label, {}).setdefault(path.relative_to(place).as_posix(), path)
+            if not label or "site-packages" in path.relative_to(place).parts or not path.is_file():
+                continue
+            with path.open("rb") as file:
+                head = file.read(4096)
+            if len(head) >= 400:
+                found.setdefault(label, {}).setdefault(head, path)  # copies of a file are one file
     chosen = {}
     for label, paths in sorted(found.items()):
-        ordered = [paths[name] for name in sorted(paths)]
+        ordered = list(paths.values())
         random.Random(label).shuffle(ordered)
         chosen[label] = ordered[:40]
     return chosen
