@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import onnx_ir as ir
 
 from qcompiler.backends.tensorrt.build_check import check_file
 from qcompiler.backends.tensorrt.engine_script import engine_script
+from qcompiler.backends.tensorrt.legal_quantizers import LegalQuantizers
 from qcompiler.backends.tensorrt.lint import lint
+from qcompiler.backends.tensorrt.lint_rule import WEIGHTED_OPS
+from qcompiler.backends.tensorrt.loop_condition import GiveLoopCondition
 from qcompiler.backends.tensorrt.operators import refused_nodes
 from qcompiler.backends.tensorrt.profiles import shape_profiles, write_profiles
-from qcompiler.diagnostics import Diagnostic
+from qcompiler.backends.tensorrt.push_pairs import PushPairsBelowLayout
+from qcompiler.diagnostics import Diagnostic, Severity
 from qcompiler.emitter import EmitContext, Legalized
-from qcompiler.errors import UnsupportedError
+from qcompiler.errors import UnsupportedError, VerificationError
 from qcompiler.passes.precision.carry_float16 import CarryFloat16
-from qcompiler.pipeline import PassRun, Pipeline, diagnostics_of
+from qcompiler.pipeline import Pass, PassRun, Pipeline, diagnostics_of
 from qcompiler.target import Target
+
+_GUARD_SAMPLES: Final = 2
+_OF_THE_SOURCE: Final = frozenset({"QC507", "QC509", "QC513", "QC515", "QC519"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +40,18 @@ class TensorRTEmitter:
         """See `Emitter.legalize`.
 
         Raises:
-            UnsupportedError: An operator that the parser does not take; names the first such node.
+            UnsupportedError: Something in the source model that the parser does not take; names the first such node.
+            VerificationError: A pair that our own passes placed breaks a rule.
         """
         for node, message, hint in refused_nodes(model, self.target.opset):
             raise UnsupportedError(message, where=node.name or node.op_type, hint=hint)
         write_profiles(model, shape_profiles(model, context.shapes, context.samples))
-        runs: tuple[PassRun, ...] = ()
+        passes: list[Pass] = [PushPairsBelowLayout(), LegalQuantizers(), GiveLoopCondition()]
         if context.carrier == "fp16":
-            model, runs = Pipeline((CarryFloat16(samples=context.samples[:2]),)).run(model)
-        return Legalized(model, runs, tuple(diagnostics_of(runs)), _facts(model))
+            passes.append(CarryFloat16(samples=context.samples[:_GUARD_SAMPLES]))
+        model, runs = Pipeline(passes).run(model)
+        _ensure_legal(model, self.target)
+        return Legalized(model, runs, tuple(diagnostics_of(runs)), _facts(model, runs))
 
     def extra_files(self, model: ir.Model, context: EmitContext) -> Mapping[str, bytes]:
         """build_engine.sh."""
@@ -56,14 +67,26 @@ class TensorRTEmitter:
         return lint(model, self.target)
 
 
-def _facts(model: ir.Model) -> dict[str, Any]:
+def _ensure_legal(model: ir.Model, target: Target) -> None:
+    for finding in lint(model, target):
+        if finding.severity is Severity.ERROR:
+            kind = UnsupportedError if finding.code in _OF_THE_SOURCE else VerificationError
+            raise kind(f"{finding.message} [{finding.code}]", where=finding.where, hint=finding.hint)
+
+
+def _facts(model: ir.Model, runs: Sequence[PassRun]) -> dict[str, Any]:
     """Counts for the report."""
-    counts = {"quantized_nodes": 0, "casts": 0, "pairs": 0}
+    counts = {"integer_nodes": 0, "casts": 0, "pairs": 0}
     for node in model.graph.all_nodes():
         counts["casts"] += node.op_type == "Cast"
         counts["pairs"] += node.op_type == "QuantizeLinear"
-        sources = [value.producer() for value in node.inputs if value is not None]
-        counts["quantized_nodes"] += len(sources) > 1 and all(
-            source is not None and source.op_type == "DequantizeLinear" for source in sources[:2]
+        sources = [value.producer() for value in node.inputs[:2] if value is not None]
+        counts["integer_nodes"] += node.op_type in WEIGHTED_OPS and all(
+            source is not None and source.op_type == "DequantizeLinear" for source in sources
         )
-    return counts
+    carried = next((run.outcome for run in runs if run.name == CarryFloat16.name), None)
+    if carried is None:
+        return {"carrier": "fp32", **counts}
+    kept = Counter(item.reason for item in carried.skipped)
+    halves, kept_by_reason = len(carried.matched), dict(kept.most_common())
+    return {"carrier": "fp16", **counts, "float16_nodes": halves, "float32_nodes": kept_by_reason}
