@@ -42,8 +42,8 @@ class MaskedAxes:
     """Where a tensor's batch and sequence lie.
 
     Attributes:
-        heads: Batch items that share one row of the mask, for [batch * heads, ...].
         sequence: Axes of the sequence.
+        heads: Leading items that share one row of the mask, for [batch * heads, ...].
         flat: The tensor is [batch * sequence, ...].
     """
 

@@ -30,7 +30,6 @@ def calibrate(
     mask_input: str | None = "auto",
     threads: int = 0,
     progress: Callable[[int], None] | None = None,
-    observer: Histogram | None = None,
     fingerprint: str = "",
     memory_bound: int = MEMORY_BOUND,
 ) -> CalibrationTable:
@@ -54,8 +53,7 @@ def calibrate(
     fed = {spec.name for spec in inputs}
     values, unobserved = _observable(model, tensors)
     mask = _mask_spec(inputs, mask_input)
-    empty = observer if observer is not None else Histogram()
-    found: dict[str, Any] = dict.fromkeys(values, empty)
+    found = dict.fromkeys(values, Histogram())
     inner = [name for name in values if name not in fed]
     sessions: list[tuple[Session, frozenset[str]]] = []
     notes: tuple[str, ...] = ()
