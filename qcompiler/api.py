@@ -95,4 +95,4 @@ def verify(
 def _loaded(model: str | Path | ir.Model) -> ir.Model:
     from qcompiler.reading import load_model
 
-    return load_model(Path(model)) if isinstance(model, (str, Path)) else model
+    return load_model(Path(model), any_domain=True) if isinstance(model, (str, Path)) else model

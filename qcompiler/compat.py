@@ -14,6 +14,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,21 +80,20 @@ def quantize_static(
     }
     settings |= {f"extra_options[{key!r}]": _no_effect(key, value) for key, value in extra.items()}
     _warn(settings)
+    source = _loaded(model_input)
     options: dict[str, Any] = {"method": _METHODS.get(calibrate_method, "mse"), "percentile": percentile}
     options |= {"include": _exactly(nodes_to_quantize), "exclude": _exactly(nodes_to_exclude)}
     if op_types_to_quantize:
-        options["exclude_op"] = _others(op_types_to_quantize)
-    _compile_to(model_input, Path(model_output), calibration_data_reader, options, external=use_external_data_format)
+        options["exclude_op"] = _others(op_types_to_quantize, source)
+    options |= _samples(calibration_data_reader)
+    _compile_to(source, Path(model_output), options, external=use_external_data_format)
 
 
-def _compile_to(
-    model: Any, output: Path, reader: CalibrationDataReader, options: dict[str, Any], *, external: bool
-) -> None:
+def _compile_to(model: ir.Model, output: Path, options: dict[str, Any], *, external: bool) -> None:
     from qcompiler.api import compile
     from qcompiler.reading import EXTERNAL_BYTES, save_model
 
-    source = model if isinstance(model, (str, Path)) else _from_proto(model)
-    result = compile(source, "ort-cpu", reader, verify=False, build_check="off", **options)
+    result = compile(model, "ort-cpu", verify=False, build_check="off", **options)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
             made = Path(folder) / output.name  # the name of the .data file follows it
@@ -104,18 +104,28 @@ def _compile_to(
         raise OutputError(f"cannot be written: {error.strerror}", where=str(output)) from error
 
 
-def _from_proto(model: onnx.ModelProto) -> ir.Model:
+def _loaded(model: str | Path | onnx.ModelProto) -> ir.Model:
     import onnx_ir as ir
 
-    return ir.serde.deserialize_model(model)
+    from qcompiler.reading import load_model
+
+    return load_model(Path(model)) if isinstance(model, (str, Path)) else ir.serde.deserialize_model(model)
+
+
+def _samples(reader: CalibrationDataReader) -> dict[str, Any]:
+    """All samples calibrate, as in onnxruntime; the first also stands in for validation, so that none is held back."""
+    first = reader.get_next()
+    if first is None:
+        raise CalibrationError("the calibration_data_reader gives no samples")
+    return {"calibration": chain((first,), iter(reader.get_next, None)), "validate": [first]}
 
 
 def _exactly(names: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(f"^{re.escape(name)}$" for name in names or ())
 
 
-def _others(wanted: Sequence[str]) -> tuple[str, ...]:
-    """Operators that the target would quantize besides `wanted`; warns of wanted ones that it never quantizes."""
+def _others(wanted: Sequence[str], model: ir.Model) -> tuple[str, ...]:
+    """Operators of the model that would be quantized besides `wanted`; warns of wanted ones that never are."""
     from qcompiler.registry import find_target
 
     placement = find_target("ort-cpu").placement
@@ -123,7 +133,7 @@ def _others(wanted: Sequence[str]) -> tuple[str, ...]:
     never = sorted(set(wanted) - able)
     if never:
         _warn({"op_types_to_quantize": f"{', '.join(never)} stay float"})
-    return tuple(sorted(able - set(wanted)))
+    return tuple(sorted({node.op_type for node in model.graph.all_nodes()} & able - set(wanted)))
 
 
 def _no_effect(key: str, value: Any) -> str | bool:

@@ -16,11 +16,11 @@ _AGAIN = "export the model again"
 _STANDARD = ("", "ai.onnx")
 
 
-def check_model(proto: onnx.ModelProto, path: Path) -> None:
+def check_model(proto: onnx.ModelProto, path: Path, *, any_domain: bool = False) -> None:
     """Check names, operators and weights of the main graph, its subgraphs and its functions.
 
     Raises:
-        UnsupportedError: A domain that is not standard and not defined in the model.
+        UnsupportedError: A domain that is not standard and not defined in the model, unless `any_domain`.
         ModelError: Anything invalid; the message names the node, tensor or file.
     """
     where = str(path)
@@ -32,7 +32,8 @@ def check_model(proto: onnx.ModelProto, path: Path) -> None:
     _check_graph(graph, frozenset(), where)
     for owner in (graph.node, *(item.node for item in proto.functions)):
         for node in walk_nodes(owner):
-            _check_operator(node, opset, functions, where)
+            if node.domain in _STANDARD or not any_domain:
+                _check_operator(node, opset, functions, where)
             for attribute in node.attribute:
                 for tensor in (attribute.t, *attribute.tensors):
                     if tensor.data_type:

@@ -61,8 +61,13 @@ class Pass:
         return False
 
     def __str__(self) -> str:
-        options = ",".join(f"{item.name}={getattr(self, item.name)!r}" for item in fields(self) if item.repr)
+        options = ",".join(f"{item.name}={_stable(getattr(self, item.name))}" for item in fields(self) if item.repr)
         return f"{self.name}{{{options}}}" if options else self.name
+
+
+def _stable(value: object) -> str:
+    """`repr`, with sets in order: their own order changes from process to process."""
+    return f"{{{', '.join(map(repr, sorted(value)))}}}" if isinstance(value, (set, frozenset)) else repr(value)
 
 
 @dataclass(frozen=True, slots=True)

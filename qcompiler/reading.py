@@ -36,8 +36,11 @@ _SIGNATURES = (
 )
 
 
-def load_model(path: Path) -> ir.Model:
+def load_model(path: Path, *, any_domain: bool = False) -> ir.Model:
     """The model in `path`, checked for what later steps take for granted; weights are not read.
+
+    Args:
+        any_domain: Take operators of other domains as they are: for graphs that are run or linted, not compiled.
 
     Raises:
         UsageError: No such file, or a folder.
@@ -47,7 +50,7 @@ def load_model(path: Path) -> ir.Model:
     where = str(path)
     proto = _parse(path)
     _check_versions(proto, where)
-    check_model(proto, path)
+    check_model(proto, path, any_domain=any_domain)
     try:
         model = ir.serde.deserialize_model(proto)
     except Exception as error:  # onnx_ir raises many unrelated types on malformed protos

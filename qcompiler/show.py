@@ -190,9 +190,11 @@ def _fidelity_table(result: CompileResult) -> Table:
 
 
 def _layer_table(layers: Iterable[TensorFidelity]) -> Table:
+    items = list(layers)
+    prefix = _common_prefix([item.name for item in items])
     table = _fidelity_columns("worst layers")
-    for item in layers:
-        table.add_row(escape(_shortened(item.name)), *_figures(item))
+    for item in items:
+        table.add_row(escape(_shortened(item.name[len(prefix) :])), *_figures(item))
     return table
 
 
@@ -212,9 +214,19 @@ def _figures(item: TensorFidelity) -> tuple[str, str, str, str]:
     return _decibels(item.sqnr), f"{item.cosine:.5f}", f"{item.max_error:.3g}{broken}", agreement
 
 
+def _common_prefix(names: list[str]) -> str:
+    """The leading scopes that all names share."""
+    first, last = min(names), max(names)
+    length = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
+    return first[:length].rpartition("/")[0]
+
+
 def _shortened(name: str) -> str:
-    """The end of a long name, which tells nodes apart."""
-    return name if len(name) <= _NAME_WIDTH else "…" + name[1 - _NAME_WIDTH :]
+    """A long name without its middle: the start tells layers apart, the end nodes."""
+    if len(name) <= _NAME_WIDTH:
+        return name
+    head = _NAME_WIDTH // 3
+    return f"{name[:head]}…{name[head + 1 - _NAME_WIDTH :]}"
 
 
 def _decibels(value: float) -> str:
