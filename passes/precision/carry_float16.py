@@ -20,7 +20,7 @@ from qcompiler.graph import constant_array, is_constant
 from qcompiler.passes.precision.casting import Caster
 from qcompiler.passes.precision.ranges import largest_magnitudes
 from qcompiler.passes.precision.retype import Retyper
-from qcompiler.passes.precision.sensitive import sensitive_nodes
+from qcompiler.passes.precision.sensitive import WEIGHTED_OPS, sensitive_nodes
 from qcompiler.passes.precision.sentinels import clamp_sentinels
 from qcompiler.passes.precision.slots import is_carried, takes_half
 from qcompiler.pipeline import Outcome, Pass, Skip
@@ -85,7 +85,34 @@ class CarryFloat16(Pass):
                 reason = _range_reason(node, sizes)
                 if reason:
                     reasons[node] = reason
+        _keep_siblings(model, reasons)
         return reasons
+
+
+def _keep_siblings(model: ir.Model, reasons: dict[ir.Node, str]) -> None:
+    """Weighted operators that read one quantized tensor stay float32 together.
+
+    Builders merge such siblings (query, key and value) into one product, and NVIDIA's fails inside where they differ.
+    """
+    groups: dict[ir.Node, list[ir.Node]] = {}  # QuantizeLinear to its weighted readers
+    of_node: dict[ir.Node, list[ir.Node]] = {}
+    for node in model.graph.all_nodes():
+        if node.op_type not in WEIGHTED_OPS:
+            continue
+        for value in node.inputs[:2]:
+            pair = None if value is None else value.producer()
+            codes = pair.inputs[0] if pair is not None and pair.op_type == "DequantizeLinear" else None
+            source = None if codes is None else codes.producer()
+            if source is not None:
+                groups.setdefault(source, []).append(node)
+                of_node.setdefault(node, []).append(source)
+    front = [node for node in of_node if node in reasons]
+    while front:
+        for source in of_node[front.pop()]:
+            for sibling in groups[source]:
+                if sibling not in reasons:
+                    reasons[sibling] = "type of a sibling"
+                    front.append(sibling)
 
 
 def _has_float32(node: ir.Node) -> bool:
