@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from qcompiler.calibration.feeds import FeedHasher, Record, nearest, rows_in, slice_rows, to_feeds
+from qcompiler.calibration.feeds import FeedHasher, Record, can_slice, nearest, rows_in, slice_rows, to_feeds
 from qcompiler.calibration.inputs import InputSpec, input_specs
 from qcompiler.calibration.objects import load_factory, open_object
 from qcompiler.calibration.readers import read_folder, read_npz, read_single_npy, read_test_data_sets
@@ -78,7 +78,7 @@ class Source:
         for record in self._opener():
             for feed in to_feeds(record, self.inputs):
                 rows = rows_in(feed, self.inputs)
-                if left is not None and count + rows > left and any(spec.batch_is_free for spec in self.inputs):
+                if left is not None and count + rows > left and can_slice(feed, self.inputs):
                     feed, rows = slice_rows(feed, self.inputs, 0, left - count), left - count
                 count += rows
                 hasher.update(feed)

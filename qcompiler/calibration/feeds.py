@@ -151,6 +151,13 @@ def rows_in(feed: Feeds, inputs: Sequence[InputSpec]) -> int:
     return next((int(feed[spec.name].shape[0]) for spec in inputs if spec.batch is not None), 1)
 
 
+def can_slice(feed: Feeds, inputs: Sequence[InputSpec]) -> bool:
+    """Whether the feed can be cut between samples: each batch is free and has the same size."""
+    rows = rows_in(feed, inputs)
+    batched = [spec for spec in inputs if spec.batch is not None]
+    return bool(batched) and all(spec.batch_is_free and feed[spec.name].shape[0] == rows for spec in batched)
+
+
 def slice_rows(feed: Feeds, inputs: Sequence[InputSpec], start: int, stop: int) -> Arrays:
     """The samples start to stop - 1 of a feed; inputs without a free batch stay whole."""
     return {spec.name: feed[spec.name][start:stop] if spec.batch_is_free else feed[spec.name] for spec in inputs}

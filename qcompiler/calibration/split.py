@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qcompiler.calibration.data import Source
-from qcompiler.calibration.feeds import FeedHasher, rows_in, slice_rows
+from qcompiler.calibration.feeds import FeedHasher, can_slice, rows_in, slice_rows
 from qcompiler.diagnostics import Diagnostic, Severity
 from qcompiler.session import Arrays
 
@@ -15,8 +15,8 @@ MAX_HELD_BACK = 16
 class Split:
     """One pass over a source: iterate it for calibration, then read `validation`.
 
-    Every k-th feed, k = 1 / share, is kept aside until about 16 samples are. Of a single feed the last rows are; of
-    fewer than k feeds the last one is.
+    Of the samples seen so far the share that is due, 16 at most, is kept aside: whole feeds, or the last rows of feeds
+    that can be cut. A stream too short for its share gives its last sample.
 
     Attributes:
         validation: Feeds held back; complete after the pass.
@@ -50,38 +50,35 @@ class Split:
             validation.update(feed)
 
         feeds = iter(self.source)
-        pending, index = next(feeds), 0
+        pending, seen = next(feeds), 0
         while True:
             following = next(feeds, None)
-            last = following is None
-            due = index % self._every == self._every - 1 and self.validation_count < MAX_HELD_BACK
-            if index and (due or (last and not self.validation)):
+            rows, first = rows_in(pending, inputs), not seen
+            seen += rows
+            due = min(MAX_HELD_BACK, seen // self._every) - self.validation_count
+            if following is None and not self.validation:
+                due = max(1, due)
+            kept: Arrays | None = pending
+            if 0 < due < rows and can_slice(pending, inputs):
+                kept = slice_rows(pending, inputs, 0, rows - due)
+                hold(slice_rows(pending, inputs, rows - due, rows))
+            elif due >= rows or (following is None and not self.validation):
                 hold(pending)
-            else:
-                if last and not index:
-                    pending, held = self._cut(pending)
-                    hold(held)
-                self.calibration_count += rows_in(pending, inputs)
-                calibration.update(pending)
-                yield pending
+                kept = pending if first else None
+                if first:
+                    message = "the only sample serves for calibration and for validation"
+                    hint = "give more samples or --validate"
+                    self.diagnostics.append(Diagnostic("QC201", Severity.WARNING, self.source.where, message, hint))
+            if kept is not None:
+                self.calibration_count += rows_in(kept, inputs)
+                calibration.update(kept)
+                yield kept
             if following is None:
                 break
-            pending, index = following, index + 1
+            pending = following
         self.calibration_fingerprint, self.validation_fingerprint = calibration.hexdigest(), validation.hexdigest()
-
-    def _cut(self, only: Arrays) -> tuple[Arrays, Arrays]:
-        inputs = self.source.inputs
-        rows = rows_in(only, inputs)
-        if rows < 2 or not any(spec.batch_is_free for spec in inputs):
-            message = "the only sample serves for calibration and for validation"
-            self.diagnostics.append(
-                Diagnostic("QC201", Severity.WARNING, self.source.where, message, "give more samples or --validate")
-            )
-            return only, only
-        kept = rows - min(MAX_HELD_BACK, max(1, rows // self._every))
-        return slice_rows(only, inputs, 0, kept), slice_rows(only, inputs, kept, rows)
 
 
 def hold_back(source: Source, share: float = 0.125) -> Split:
-    """A split of `source` that holds back about `share` of it, at least one sample of two and about 16 at most."""
+    """A split of `source` that holds back about `share` of it, at least one sample of two and 16 at most."""
     return Split(source, share)

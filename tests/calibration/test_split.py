@@ -57,6 +57,29 @@ def test_of_a_single_feed_the_last_rows_are_held_back() -> None:
     assert not split.diagnostics
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.floats(0.02, 0.5))
+def test_rows_of_ragged_feeds_are_split_by_share(rows: list[int], share: float) -> None:
+    total = sum(rows)
+    if total < 2:
+        return
+    array = np.arange(total, dtype=np.float32)[:, None].repeat(2, 1)
+    feeds = [{"x": part} for part in np.split(array, np.cumsum(rows)[:-1])]
+    split = hold_back(open_source(feeds, FREE), share)
+    calibration = [value for feed in split for value in feed["x"][:, 0]]
+    validation = [value for feed in split.validation for value in feed["x"][:, 0]]
+    assert sorted(calibration + validation) == list(range(total))
+    assert len(validation) == min(MAX_HELD_BACK, max(1, total // max(2, round(1 / share))))
+    assert not split.diagnostics
+
+
+def test_batches_of_a_fixed_size_are_held_back_whole() -> None:
+    inputs = (InputSpec("x", np.dtype(np.float32), (4, 2)),)
+    split = hold_back(open_source({"x": np.arange(80, dtype=np.float32).reshape(40, 2)}, inputs))
+    assert len(list(split)) == 9
+    assert [feed["x"].shape for feed in split.validation] == [(4, 2)]
+
+
 @pytest.mark.parametrize("inputs", [FREE, FIXED])
 def test_one_sample_serves_for_both_and_says_so(inputs: Any) -> None:
     split = hold_back(open_source(_feeds(1), inputs))
