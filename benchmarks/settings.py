@@ -43,6 +43,7 @@ _LEGAL = Setting(
     extra={
         "ActivationSymmetric": True,
         "WeightSymmetric": True,
+        "QuantizeBias": False,  # NVIDIA's parser refuses int32 behind DequantizeLinear
         "OpTypesToExcludeOutputQuantization": list(_WEIGHTED),
     },
 )
@@ -54,10 +55,13 @@ SETTINGS = (
     Setting("static u8u8", "static uint8", weight="QUInt8", extra={"WeightSymmetric": False}),
     Setting("static u8s8, constant MatMul only", "static uint8", extra={"MatMulConstBOnly": True}),
     Setting("static u8s8, percentile", "static uint8", method="Percentile"),
+    Setting("static u8s8, weights of 7 bits, percentile", "static uint8", method="Percentile", seven_bits=True),
     replace(_LEGAL, quick=True, ask_nvidia=True),
     replace(_LEGAL, name=f"{_LEGAL.name}, percentile", method="Percentile"),
     Setting("dynamic s8", "dynamic", ops=("MatMul", "Gemm"), activation="", quick=True, ask_nvidia=True),
-    Setting("dynamic s8, weights of 7 bits", "dynamic", ops=("MatMul", "Gemm"), activation="", seven_bits=True),
+    Setting(
+        "dynamic s8, weights of 7 bits", "dynamic", ops=("MatMul", "Gemm"), activation="", seven_bits=True, quick=True
+    ),
     Setting("dynamic u8", "dynamic", ops=("MatMul", "Gemm"), activation="", weight="QUInt8", quick=True),
     Setting("dynamic u8, all operators", "dynamic", ops=(), activation="", weight="QUInt8"),
 )

@@ -30,7 +30,7 @@ def calibration() -> list[Feeds]:
 
 def test_set(quick: bool) -> TestSet:
     """One window of each of other files; padding is not judged."""
-    chosen = source_files.files("test", 12 if quick else None)
+    chosen = source_files.files("test", 20 if quick else None)
     return source_files.byte_test(chosen, _feeds, [min(len(ids), WINDOW) for ids, _ in chosen])
 
 
