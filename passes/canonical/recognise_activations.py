@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.graph import all_nodes, scalar_constant, sole_consumer
+from qcompiler.graph import all_nodes, scalar_constant
 from qcompiler.passes.canonical.forms import Form, Role, annotate, annotate_all
 from qcompiler.passes.canonical.matching import leaks, replace_with
 from qcompiler.pipeline import Outcome, Pass, Skip
@@ -151,7 +151,8 @@ def _sources(anchor: ir.Node) -> Iterator[ir.Value]:
         if any(value is item for item in seen):
             continue
         seen.append(value)
-        yield value
+        if len(value.uses()) > 1:  # x and its gate: every form here reads x twice
+            yield value
         node = value.producer()
         if node is not None and node.domain == "" and node.op_type in _STEPS and node.graph is anchor.graph:
             queue += [item for item in node.inputs if item is not None and scalar_constant(item) is None]
@@ -171,7 +172,7 @@ def _grow(anchor: ir.Node, data: ir.Value) -> _Activation | None:
         form = _nearest(values)
         if form is not None:
             return _Activation(form, data, result, _nodes_between(data, result))
-        node = sole_consumer(result)
+        node = next((use.node for use in result.uses()), None)  # a second reader is a leak, which is a reason to give
     return None
 
 

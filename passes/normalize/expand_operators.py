@@ -102,6 +102,13 @@ def _definition(node: ir.Node, opset: int, number: int) -> ir.Function | None:
         return None
     proto = onnx.FunctionProto.FromString(data)
     proto.domain, proto.name = _DOMAIN, f"{node.op_type}_{number}"
+    produced = {name for item in proto.node for name in item.output}
+    returned = [name for name in proto.output[: len(node.outputs)] if name in produced]
+    if any(value.uses() or value.is_graph_output() for value in node.outputs[len(returned) :]):
+        return None  # an optional output that the definition leaves out
+    del proto.output[:]
+    proto.output.extend(returned)
+    node.resize_outputs(len(returned))
     function = ir.serde.deserialize_function(proto)
     body = function.opset_imports.get("", version)
     if body < opset:

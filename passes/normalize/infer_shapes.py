@@ -55,20 +55,28 @@ class InferShapes(Pass):
 
 def _skeleton(model: ir.Model) -> onnx.ModelProto:
     """The model without weights and without claims on inner shapes."""
-    copy = model.clone()
-    for graph in copy.graphs():
-        for value in graph.initializers.values():
-            tensor = value.const_value
-            if tensor is not None and tensor.nbytes > _DATA_BYTES:
-                shape = ir.Shape(tensor.shape.numpy())
-                value.const_value = ir.ExternalTensor(
-                    "weights", 0, tensor.nbytes, tensor.dtype, shape=shape, name=value.name or ""
-                )
-        for node in graph:
-            if node.domain == "":
-                for value in node.outputs:
-                    value.shape = None
-    return ir.to_proto(copy)
+    weights = {
+        value: value.const_value
+        for graph in model.graphs()
+        for value in graph.initializers.values()
+        if value.const_value is not None and value.const_value.nbytes > _DATA_BYTES
+    }
+    try:
+        for value, tensor in weights.items():
+            shape = ir.Shape(tensor.shape.numpy())
+            value.const_value = ir.ExternalTensor(
+                "", 0, tensor.nbytes, tensor.dtype, shape=shape, name=value.name or ""
+            )
+        proto: onnx.ModelProto = ir.to_proto(model)
+    finally:
+        for value, tensor in weights.items():
+            value.const_value = tensor
+    for inner in _graphs(proto.graph):
+        del inner.value_info[:]
+        for output in inner.output:
+            if output.type.HasField("tensor_type"):
+                output.type.tensor_type.ClearField("shape")
+    return proto
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
