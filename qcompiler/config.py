@@ -206,13 +206,20 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
 
 
 def to_options(settings: Mapping[str, Any]) -> CompileOptions:
-    """The options that these settings ask for; settings of the command line itself are passed over."""
+    """The options that these settings ask for; settings of the command line itself are passed over.
+
+    Raises:
+        UsageError: A bound on what is not verified.
+    """
     from qcompiler.options import CompileOptions
 
     chosen = {key: value for key, value in settings.items() if key in COMPILE_SETTINGS}
     method, colon, number = chosen.get("method", "").partition(":")
     if colon:
         chosen.update(method=method, percentile=float(number))
+    bound = next((key for key in ("min_sqnr", "min_cosine") if chosen.get(key) is not None), None)
+    if bound and not chosen.get("verify", True):
+        raise UsageError("needs the verification that --no-verify skips", where=f"--{bound.replace('_', '-')}")
     return CompileOptions(**chosen)
 
 

@@ -150,14 +150,14 @@ def test_flags_reach_the_options(driver: Driver) -> None:
     words = (
         "m.onnx --calib c.npz --validate v --method percentile:99.9 --carrier fp32 --portable --include a --include b"
     )
-    words += " --exclude c --exclude-op Gemm,Conv --exclude-op MatMul --plan p.json --min-sqnr 12 --min-cosine .9"
+    words += " --exclude c --exclude-op Gemm,Conv --exclude-op MatMul --plan p.json"
     words += " --max-samples 5 --shape x:1x4 --passes -a,+b --dump-after c --build-check off --no-verify --seed 3"
     words += " --threads 2 --preprocess imagenet"
     assert cli.main(words.split()) == ExitCode.OK
     assert driver.options == CompileOptions(
         target="ort-cpu", calib="c.npz", validate="v", preprocess="imagenet", method="percentile", percentile=99.9,
         carrier="fp32", portable=True, include=("a", "b"), exclude=("c",), exclude_op=("Gemm", "Conv", "MatMul"),
-        plan=Path("p.json"), min_sqnr=12.0, min_cosine=0.9, max_samples=5, shapes={"x": ((1, 4),) * 3},
+        plan=Path("p.json"), max_samples=5, shapes={"x": ((1, 4),) * 3},
         passes=("-a", "+b"), dump_after=("c",), dump_dir=Path("m.ort-cpu.dumps"), build_check="off", verify=False,
         seed=3, threads=2,
     )  # fmt: skip
@@ -214,7 +214,13 @@ def test_bugs_show_their_traceback_where_asked(
     assert "Traceback" in (tmp_path / "log.txt").read_text()
 
 
+def test_bounds_reach_the_options(driver: Driver) -> None:
+    assert cli.main(["m.onnx", "--min-sqnr", "12", "--min-cosine", ".9"]) == ExitCode.OK
+    assert driver.options == CompileOptions(min_sqnr=12.0, min_cosine=0.9)
+
+
 BAD_WORDS = [
+    ("m.onnx --no-verify --min-sqnr 9", "--min-sqnr: needs the verification"),
     ("", "required: MODEL"),
     ("m.onnx n.onnx", "unexpected argument 'n.onnx'"),
     ("lnt", "try lint"),

@@ -20,14 +20,14 @@ def test_every_option_has_a_setting_and_every_setting_an_option() -> None:
 def test_file(tmp_path: Path) -> None:
     path = tmp_path / "qcompile.toml"
     path.write_text(
-        'target = "orin"\nmin-sqnr = 20\nexclude = ["head", "^x$"]\ncalib = "data.npz"\nno-verify = true\n'
+        'target = "orin"\nmin-sqnr = 20\nexclude = ["head", "^x$"]\ncalib = "data.npz"\nportable = true\n'
         'method = "percentile:99.9"\nshapes = { x = [1, 3] }\nseed = 3\n'
     )
     settings = config.read_file(path)
     assert settings["calib"] == str(tmp_path / "data.npz")
     options = config.to_options(settings)
     assert options == CompileOptions(
-        target="orin", min_sqnr=20.0, exclude=("head", "^x$"), calib=str(tmp_path / "data.npz"), verify=False,
+        target="orin", min_sqnr=20.0, exclude=("head", "^x$"), calib=str(tmp_path / "data.npz"), portable=True,
         method="percentile", percentile=99.9, shapes={"x": ((1, 3),) * 3}, seed=3,
     )  # fmt: skip
 
@@ -95,3 +95,11 @@ def test_environment() -> None:
 @pytest.mark.parametrize(("value", "flag"), [("1", True), ("off", False), ("True", True), (False, False)])
 def test_flags(value: Any, flag: bool) -> None:
     assert config.checked({"portable": value}, str) == {"portable": flag}
+
+
+def test_no_verify_is_a_key_and_excludes_bounds(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("no-verify = true\n")
+    settings = config.read_file(tmp_path / "a.toml")
+    assert config.to_options(settings).verify is False
+    with pytest.raises(UsageError, match="--min-cosine: needs the verification"):
+        config.to_options({**settings, "min_cosine": 0.9})

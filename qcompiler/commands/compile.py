@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ def run(settings: Mapping[str, Any], args: argparse.Namespace) -> int:
         raise UsageError("a dry run writes nothing, and --dump-after writes files", where="--dry-run")
     if not dry:
         check_output(output, source, force=force)
-    options = _with_dumps(options, output)
+    options = replace(options, verify=False, build_check="off") if dry else _with_dumps(options, output)
     start = time.perf_counter()
     result = _compile(source, options, settings)
     written = not dry and not result.gates
@@ -103,8 +104,6 @@ def run(settings: Mapping[str, Any], args: argparse.Namespace) -> int:
 def _with_dumps(options: CompileOptions, output: Path) -> CompileOptions:
     if not options.dump_after or options.dump_dir is not None:
         return options
-    from dataclasses import replace
-
     return replace(options, dump_dir=output.with_name(f"{output.name}.dumps"))
 
 

@@ -73,17 +73,20 @@ def compare(
 
 
 def missed_gates(comparisons: Iterable[tuple[str, Comparison]], options: CompileOptions) -> tuple[str, ...]:
-    """A line for each float output under a bound of the user.
+    """A line for each float output under a bound of the user; one, too, where there is no float output to judge.
 
     Args:
         comparisons: Pairs of artifact and comparison; only "model" and "host", against the float model, are judged.
     """
-    return tuple(
-        f"{artifact}: {line}"
-        for artifact, comparison in comparisons
-        if artifact in ("model", "host")
-        for line in under_bounds(comparison.outputs, options.min_sqnr, options.min_cosine)
-    )
+    lines = []
+    for artifact, comparison in comparisons:
+        if artifact not in ("model", "host") or (options.min_sqnr is None and options.min_cosine is None):
+            continue
+        if all(item.integer for item in comparison.outputs):
+            lines.append(f"{artifact}: no output is a float tensor that a bound could hold for")
+        found = under_bounds(comparison.outputs, options.min_sqnr, options.min_cosine)
+        lines += [f"{artifact}: {line}" for line in found]
+    return tuple(lines)
 
 
 def under_bounds(tensors: Iterable[TensorFidelity], min_sqnr: float | None, min_cosine: float | None) -> list[str]:

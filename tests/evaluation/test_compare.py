@@ -80,7 +80,9 @@ def test_integers_give_the_share_of_equal_elements() -> None:
     fidelity.add(np.array([1, 2, 3, 4]), np.array([1, 2, 3, 9]))
     found = fidelity.result()
     assert (found.integer, found.agreement, found.max_error) == (True, 0.75, 5.0)
-    assert not missed_gates([("model", Comparison(1, (found,)))], CompileOptions(min_sqnr=10.0))
+    only_integers = Comparison(1, (found,))
+    assert missed_gates([("model", only_integers)], CompileOptions()) == ()
+    assert "no output is a float tensor" in missed_gates([("model", only_integers)], CompileOptions(min_sqnr=10.0))[0]
 
 
 def test_texts_and_bools_compare() -> None:
