@@ -72,6 +72,35 @@ def compare(
     return run_comparison(reference, candidate, batches, Pairing.by_name(reference, candidate, layers), threads=threads)
 
 
+def compare_emitted(
+    reference: ir.Model,
+    model: ir.Model,
+    host: ir.Model | None,
+    batches: Iterable[Feeds],
+    *,
+    layers: Sequence[str] = (),
+    threads: int = 0,
+) -> dict[str, Comparison]:
+    """The comparisons of a compile, each model run once per batch.
+
+    Returns:
+        "model" and, where there is one, "host" against the reference, and "host_against_model".
+
+    Raises:
+        As `compare`.
+    """
+    from qcompiler.evaluation.pairing import Pairing
+    from qcompiler.evaluation.run import run_comparisons
+
+    models = {"reference": reference, "model": model}
+    pairings = {"model": ("reference", "model", Pairing.by_name(reference, model, layers))}
+    if host is not None:
+        models["host"] = host
+        pairings["host"] = ("reference", "host", Pairing.by_name(reference, host, layers))
+        pairings["host_against_model"] = ("host", "model", Pairing.by_name(host, model))
+    return run_comparisons(models, pairings, batches, threads=threads)
+
+
 def missed_gates(comparisons: Iterable[tuple[str, Comparison]], options: CompileOptions) -> tuple[str, ...]:
     """A line for each float output under a bound of the user; one, too, where there is no float output to judge.
 

@@ -1,8 +1,8 @@
-"""One pass of both models over the samples, with sums kept per tensor."""
+"""One pass of several models over the samples, with sums kept per tensor."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,10 @@ import onnx_ir as ir
 from qcompiler.evaluation.accumulate import Fidelity
 from qcompiler.evaluation.compare import Comparison
 from qcompiler.evaluation.pairing import Pairing
-from qcompiler.session import Feeds, Session
+from qcompiler.session import Arrays, Feeds, Session
+
+Pairings = Mapping[str, tuple[str, str, Pairing]]
+"""Name of a comparison to the reference's name, the candidate's name, and what is compared."""
 
 
 def run_comparison(
@@ -22,29 +25,63 @@ def run_comparison(
     Raises:
         ModelError: onnxruntime refuses a model.
     """
-    truth = Session(reference, pairing.layers, threads=threads)
-    guess = Session(candidate, pairing.layers, threads=threads)
-    outputs = [(ours, theirs, Fidelity(ours)) for ours, theirs in pairing.outputs]
-    known = set(truth.output_names) & set(guess.output_names)
-    layers = [(name, name, Fidelity(name)) for name in pairing.layers if name in known]
-    samples = 0
+    models = {"reference": reference, "candidate": candidate}
+    return run_comparisons(models, {"": ("reference", "candidate", pairing)}, batches, threads=threads)[""]
+
+
+def run_comparisons(
+    models: Mapping[str, ir.Model], pairings: Pairings, batches: Iterable[Feeds], *, threads: int = 0
+) -> dict[str, Comparison]:
+    """Compare several pairs of `models`; each model runs once per batch however many pairs it is in.
+
+    Raises:
+        ModelError: onnxruntime refuses a model.
+    """
+    sessions = {name: Session(model, _layers_of(name, pairings), threads=threads) for name, model in models.items()}
+    renamed = {theirs: pairing.inputs for _, theirs, pairing in pairings.values()}
+    tallies = {
+        name: _Tally(pairing, sessions[ours], sessions[theirs]) for name, (ours, theirs, pairing) in pairings.items()
+    }
     for batch in batches:
         rows = _rows(batch)
-        samples += rows
-        expected = truth.run({name: batch[name] for name in truth.input_names if name in batch})
-        got = guess.run(_feeds_for(guess, batch, pairing))
-        for ours, theirs, fidelity in (*outputs, *layers):
+        results = {name: session.run(_feeds(session, batch, renamed.get(name))) for name, session in sessions.items()}
+        for name, (ours, theirs, _) in pairings.items():
+            tallies[name].add(results[ours], results[theirs], rows)
+    return {name: tally.result() for name, tally in tallies.items()}
+
+
+class _Tally:
+    """The sums of one pair of models."""
+
+    def __init__(self, pairing: Pairing, reference: Session, candidate: Session) -> None:
+        known = set(reference.output_names) & set(candidate.output_names)
+        self._outputs = [(ours, theirs, Fidelity(ours)) for ours, theirs in pairing.outputs]
+        self._layers = [(name, name, Fidelity(name)) for name in pairing.layers if name in known]
+        self._samples = 0
+
+    def add(self, expected: Arrays, got: Arrays, rows: int) -> None:
+        """One batch."""
+        self._samples += rows
+        for ours, theirs, fidelity in (*self._outputs, *self._layers):
             if isinstance(expected[ours], np.ndarray):  # sequences come as lists
                 fidelity.add(expected[ours], got[theirs], rows)
-    inner = (item.result() for _, _, item in layers)
-    return Comparison(
-        samples, tuple(item.result() for _, _, item in outputs), tuple(item for item in inner if not item.integer)
-    )
+
+    def result(self) -> Comparison:
+        """The figures; inner tensors of integers are left out, since a step more or less there is no divergence."""
+        inner = (fidelity.result() for _, _, fidelity in self._layers)
+        outputs = tuple(fidelity.result() for _, _, fidelity in self._outputs)
+        return Comparison(self._samples, outputs, tuple(item for item in inner if not item.integer))
 
 
-def _feeds_for(session: Session, batch: Feeds, pairing: Pairing) -> dict[str, np.ndarray[Any, Any]]:
-    feeds = {theirs: batch[ours] for ours, theirs in pairing.inputs.items() if ours in batch}
-    return {name: array for name, array in feeds.items() if name in session.input_names}
+def _layers_of(model: str, pairings: Pairings) -> list[str]:
+    names = (name for ours, theirs, pairing in pairings.values() if model in (ours, theirs) for name in pairing.layers)
+    return list(dict.fromkeys(names))
+
+
+def _feeds(session: Session, batch: Feeds, renamed: Mapping[str, str] | None) -> dict[str, np.ndarray[Any, Any]]:
+    names = {name: name for name in batch} if renamed is None else renamed
+    known = set(session.input_names)
+    return {theirs: batch[ours] for ours, theirs in names.items() if ours in batch and theirs in known}
 
 
 def _rows(batch: Feeds) -> int:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from qcompiler.errors import UsageError
 from qcompiler.evaluation.accumulate import Fidelity
-from qcompiler.evaluation.compare import Comparison, TensorFidelity, compare, missed_gates
+from qcompiler.evaluation.compare import Comparison, TensorFidelity, compare, compare_emitted, missed_gates
 from qcompiler.options import CompileOptions
 from qcompiler.session import Feeds
 
@@ -107,6 +107,18 @@ def test_batches_may_be_ragged_and_come_from_a_generator() -> None:
     assert [item.name for item in found.layers] == ["h"]
     assert found.outputs[0].sqnr == pytest.approx(20.0, abs=0.01)  # an error of a tenth
     assert found.outputs[0].max_error == pytest.approx(0.4, abs=1e-3)
+
+
+def test_all_graphs_of_a_compile_at_once() -> None:
+    batches = [{"x": np.full((2, 3), value, np.float32)} for value in (1.0, -2.0, 3.0)]
+    float_, model, host = scaled(1.0), scaled(1.1), scaled(1.2)
+    found = compare_emitted(float_, model, host, iter(batches), layers=["h"])
+    assert found == {
+        "model": compare(float_, model, batches, layers=["h"]),
+        "host": compare(float_, host, batches, layers=["h"]),
+        "host_against_model": compare(host, model, batches, layers=[]),
+    }
+    assert list(compare_emitted(float_, model, None, batches)) == ["model"]
 
 
 def test_no_common_output_is_a_usage_error() -> None:
