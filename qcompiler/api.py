@@ -32,6 +32,9 @@ def compile(
         progress: Told about phases; see `qcompiler.progress`.
         options: Fields of `CompileOptions`: method, exclude, min_sqnr, ...
 
+    Returns:
+        Graphs, plan and figures; bounds that were missed are lines of its `gates` and raise nothing.
+
     Raises:
         QcompileError: Whatever the user can fix; its `exit_code` is that of the command.
     """

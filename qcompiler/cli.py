@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from qcompiler.commands import VERBS
+from qcompiler.commands.logs import append_log
 from qcompiler.config import checked, nearest, read_environment, read_file
 from qcompiler.errors import ExitCode, QcompileError, UsageError
 from qcompiler.interrupt import terminate_as_exception
@@ -83,6 +84,7 @@ def _run_verb(verb: str, words: list[str]) -> int:
         for note in notes:
             print(f"qcompile: note: {note}", file=sys.stderr)
     start = time.perf_counter()
+    append_log(settings, f"qcompile {verb} {' '.join(words)}\n")
     status = _guarded(lambda: int(module.run(settings, args)), settings)
     if not settings.get("quiet") and verb not in ("targets", "passes") and status in (ExitCode.OK, ExitCode.GATE):
         word = "PASSED" if status == ExitCode.OK else "FAILED"
@@ -115,8 +117,6 @@ def _settings(given: dict[str, Any], notes: list[str]) -> dict[str, Any]:
 
 def _guarded(run: Callable[[], int], settings: dict[str, Any]) -> int:
     """Run; what is not an error of the user's is a bug: one line, the traceback with -v or in the log file."""
-    from qcompiler.commands.logs import append_log
-
     try:
         return run()
     except QcompileError as error:

@@ -17,6 +17,7 @@ import pytest
 
 import qcompiler
 from qcompiler import cli
+from qcompiler.diagnostics import Diagnostic, Severity
 from qcompiler.errors import CalibrationError, ExitCode, UnsupportedError
 from qcompiler.options import CompileOptions
 from qcompiler.result import CompileResult
@@ -140,6 +141,25 @@ def test_missed_gate_is_exit_1_and_writes_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
 
 
+@pytest.mark.parametrize(("verdict", "status"), [("accepted", 0), ("refused", 1), ("undecided", 1)])
+def test_an_asked_for_build_check_must_accept(driver: Driver, verdict: str, status: int) -> None:
+    driver.changes = {"check": {"tool": "builder", "verdict": verdict, "messages": ["no tactic"]}}
+    assert cli.main(["m.onnx", "--build-check", "on", "-o", "on"]) == status
+    assert cli.main(["m.onnx", "-o", "auto"]) == ExitCode.OK
+
+
+def test_log_file(driver: Driver, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finding = Diagnostic("QC501", Severity.ERROR, "/fc", "refused")
+    driver.changes = {"diagnostics": (finding, Diagnostic("QC100", Severity.INFO, "", "seen"))}
+    assert cli.main(["m.onnx", "-q", "--log-file", "log.txt"]) == ExitCode.OK
+    assert capsys.readouterr() == ("", "qcompile: QC501 error /fc: refused\n")
+    assert (tmp_path / "log.txt").read_text().splitlines() == [
+        "qcompile compile m.onnx -q --log-file log.txt",
+        "QC501 error /fc: refused",
+        "QC100 info seen",
+    ]
+
+
 def test_dry_run_prints_the_plan(driver: Driver, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["m.onnx", "--dry-run"]) == ExitCode.OK
     assert "int8   product: inputs [0]" in capsys.readouterr().out
@@ -220,6 +240,7 @@ def test_bounds_reach_the_options(driver: Driver) -> None:
 
 
 BAD_WORDS = [
+    ("m.onnx --log-file none/log.txt", "none/log.txt: cannot write the log"),
     ("m.onnx --no-verify --min-sqnr 9", "--min-sqnr: needs the verification"),
     ("", "required: MODEL"),
     ("m.onnx n.onnx", "unexpected argument 'n.onnx'"),

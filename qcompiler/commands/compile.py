@@ -61,7 +61,11 @@ def parser() -> Parser:
     )
     for word in ("min", "opt", "max"):
         graph.add_argument(f"--{word}-shapes", metavar="IN:1x128,...", help=f"{word} shapes, as trtexec has them")
-    graph.add_argument("--build-check", metavar="WHEN", help="NVIDIA's parser and builder: auto (default), on, off")
+    graph.add_argument(
+        "--build-check",
+        metavar="WHEN",
+        help="NVIDIA's parser and builder: auto (default), on (exit 1 unless they accept), off",
+    )
     graph.add_argument(
         "--dump-after", metavar="PASS", action="append", help="write the model after this pass; repeatable"
     )
@@ -94,6 +98,9 @@ def run(settings: Mapping[str, Any], args: argparse.Namespace) -> int:
     options = replace(options, verify=False, build_check="off") if dry else _with_dumps(options, output)
     start = time.perf_counter()
     result = _compile(source, options, settings)
+    if options.build_check == "on" and result.check.get("verdict") != "accepted":
+        verdict = f"the build check says {result.check.get('verdict', 'nothing')}"
+        result = replace(result, gates=(*result.gates, verdict))
     written = not dry and not result.gates
     if written:
         write_bundle(result, output, force=force)

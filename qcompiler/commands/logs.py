@@ -14,12 +14,11 @@ from qcompiler.errors import UsageError
 def log_diagnostics(diagnostics: Iterable[Diagnostic], settings: Mapping[str, Any]) -> None:
     """Everything to the log file; to stderr errors always, warnings with -v, information with -vv."""
     found = list(diagnostics)
-    verbose = int(settings.get("verbose", 0))
+    verbose = 0 if settings.get("quiet") else int(settings.get("verbose", 0))
     heard = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
-    if not settings.get("quiet"):
-        for item in found:
-            if heard[item.severity] <= verbose:
-                print(f"qcompile: {item}", file=sys.stderr)
+    for item in found:
+        if heard[item.severity] <= verbose:
+            print(f"qcompile: {item}", file=sys.stderr)
     append_log(settings, "".join(f"{item}\n" for item in found))
 
 
