@@ -21,7 +21,7 @@ _LOWER_IS_BETTER = ("cer", "kl", "nll_per_byte")
 
 def scores(row: Row) -> str:
     """The scores of a row in one line."""
-    return ", ".join(f"{_TITLES.get(name, name)} {_number(value)}" for name, value in row.get("scores", {}).items())
+    return ", ".join(f"{title(name)} {number(value)}" for name, value in row.get("scores", {}).items())
 
 
 def latency(row: Row, threads: Sequence[int]) -> str:
@@ -36,7 +36,13 @@ def _speed(row: Row, count: int) -> str:
     return f"{found['ms']:.2f} ms ({found.get('ratio', 1.0):.2f}x)"
 
 
-def _number(value: float) -> str:
+def title(measure: str) -> str:
+    """How a measure is called in tables."""
+    return _TITLES.get(measure, measure)
+
+
+def number(value: float) -> str:
+    """A score as text."""
     if value == float("inf"):
         return "exact"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.4f}"
@@ -72,18 +78,19 @@ def _summary(rows: Sequence[Row], threads: Sequence[int]) -> list[str]:
     for name in dict.fromkeys(row["model"] for row in rows):
         own = [row for row in rows if row["model"] == name]
         measures = models.load(name).headlines
-        chosen = [best for group in groups if (best := _best([r for r in own if r["group"] == group], measures[0]))]
+        chosen = [found for group in groups if (found := best([r for r in own if r["group"] == group], measures[0]))]
         chosen += [row for row in own if row["group"].startswith("ours")]
         for row in chosen:
             found = row.get("scores", {})
-            values = ", ".join(_number(found[m]) for m in measures if m in found) or f"failed: {row.get('error')}"
+            values = ", ".join(number(found[m]) for m in measures if m in found) or f"failed: {row.get('error')}"
             speeds = " | ".join(_speed(row, count) for count in threads)
-            label = ", ".join(_TITLES.get(measure, measure) for measure in measures if measure in found)
+            label = ", ".join(title(measure) for measure in measures if measure in found)
             lines.append(f"| {name} | {label} | {row['variant']} | {values} | {speeds} | {_verdict(row)} |")
     return lines
 
 
-def _best(rows: Sequence[Row], measure: str) -> Row | None:
+def best(rows: Sequence[Row], measure: str) -> Row | None:
+    """The row with the best value of `measure`; None where no row has one."""
     scored = [row for row in rows if measure in row.get("scores", {})]
     sign = -1.0 if measure in _LOWER_IS_BETTER else 1.0
     return max(scored, key=lambda row: sign * row["scores"][measure], default=None)
@@ -96,13 +103,13 @@ def _verdict(row: Row) -> str:
 
 def _details(rows: Sequence[Row], threads: Sequence[int]) -> list[str]:
     measures = list(dict.fromkeys(measure for row in rows for measure in row.get("scores", {})))
-    titles = [_TITLES.get(measure, measure) for measure in measures]
+    titles = [title(measure) for measure in measures]
     head = ["variant", *titles, *(f"{n} thr." for n in threads), "compile s", "peak MiB", "size MiB", "NVIDIA"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     notes = []
     for row in rows:
         found = row.get("scores", {})
-        cells = [row["variant"], *(_number(found[m]) if m in found else "-" for m in measures)]
+        cells = [row["variant"], *(number(found[m]) if m in found else "-" for m in measures)]
         cells += [_speed(row, count) for count in threads]
         cells += [
             f"{row['seconds']:.1f}" if "seconds" in row else "-",
