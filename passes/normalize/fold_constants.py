@@ -167,7 +167,7 @@ class _Walk:
         else:
             allow_zero = bool(node.attributes.get_int("allowzero", 0))
             _refine_shape(output, reshaped(data, target.entries, allow_zero))
-            if not is_constant(node.inputs[1]) and not allow_zero:
+            if not is_constant(node.inputs[1]) and not (allow_zero and 0 in target.entries):
                 self._fix_target(graph, node, data, target.entries)
 
     def _fix_target(
@@ -195,6 +195,7 @@ class _Walk:
             graph.register_initializer(value)
             self._targets[key] = value
         node.replace_input_with(1, self._targets[key])
+        node.attributes.pop("allowzero", None)  # a 0 in the new target copies a dimension
         self.modified = True
         self.folded.append(f"{node.name}: target shape")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import onnx_ir as ir
 
-from qcompiler.errors import ModelError
+from qcompiler.diagnostics import Diagnostic, Severity
 from qcompiler.pipeline import Outcome, Pass
 
 if TYPE_CHECKING:
@@ -23,10 +23,8 @@ class InferShapes(Pass):
 
     What the file says of inner values and of outputs is not trusted where inference knows better: exporters write
     names of one tensor's dimensions on another. It is kept where inference knows nothing. Weights are never
-    serialized, so any size goes; names must be unique (`name-everything`).
-
-    Raises:
-        ModelError: Operand types or shapes that contradict each other.
+    serialized, so any size goes; names must be unique (`name-everything`). Operands that contradict each other give the
+    warning QC101; whether the model runs all the same is the runtime's word.
     """
 
     name: ClassVar[str] = "infer-shapes"
@@ -35,13 +33,15 @@ class InferShapes(Pass):
         import onnx
 
         proto = _skeleton(model)
+        findings: tuple[Diagnostic, ...] = ()
         try:
-            inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+            inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
         except Exception as error:  # InferenceError, and plain RuntimeError from inner checks
             line = " ".join(str(error).split())[:300]
-            raise ModelError(
-                f"shapes do not fit: {line}", hint="the model runs on no runtime; export it again"
-            ) from error
+            findings = (
+                Diagnostic("QC101", Severity.WARNING, "", f"shapes do not fit: {line}", "export the model again"),
+            )
+            inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
         known = {item.name: item for graph in _graphs(inferred.graph) for item in (*graph.value_info, *graph.output)}
         main_inputs = {id(value) for value in model.graph.inputs}
         changed = False
@@ -50,7 +50,7 @@ class InferShapes(Pass):
             for value in values:
                 if id(value) not in main_inputs and value.name in known:
                     changed |= _take(value, known[value.name])
-        return Outcome(changed)
+        return Outcome(changed, diagnostics=findings)
 
 
 def _skeleton(model: ir.Model) -> onnx.ModelProto:

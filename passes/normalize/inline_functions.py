@@ -38,6 +38,7 @@ class InlineFunctions(Pass):
             own = function.opset_imports.get("", opset)
             if own != opset:
                 convert_nodes(function, own, opset)
+                function.opset_imports[""] = opset
         try:
             InlinePass()(model)
         except Exception as error:  # the pass wraps whatever went wrong
