@@ -200,7 +200,8 @@ def test_small_model(name: str, opset: int) -> None:
 def test_every_opset_goes_to_every_target(source_opset: int) -> None:
     numbers = ", ".join(f"{value:.3f}" for value in np.linspace(-1, 1, 36))
     text = f"""<ir_version: 8, opset_import: ["" : {source_opset}]>
-    m (float[N, 4, 6] x) => (float[N, 6] y) <float[6, 6] w = {{{numbers}}}, int64[1] ax = {{1}}, int64[2] sh = {{0, -1}}> {{
+    m (float[N, 4, 6] x) => (float[N, 6] y)
+      <float[6, 6] w = {{{numbers}}}, int64[1] ax = {{1}}, int64[2] sh = {{0, -1}}> {{
       h = MatMul(x, w)
       s = Softmax<axis = 1>(h)
       r = ReduceSum<keepdims = 0>(s, ax)

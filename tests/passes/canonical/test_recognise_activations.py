@@ -25,7 +25,8 @@ SPELLINGS: dict[str, tuple[Form, str]] = {
         Form.GELU_TANH, "k = Pow(x, three)\n  ka = Mul(k, a)\n  s = Add(x, ka)\n  i = Mul(c, s)\n  " + TANH
     ),
     "tanh-products": (
-        Form.GELU_TANH, "k = Mul(x, x)\n  k3 = Mul(k, x)\n  ka = Mul(a, k3)\n  s = Add(ka, x)\n  i = Mul(s, c)\n  " + TANH
+        Form.GELU_TANH,
+        "k = Mul(x, x)\n  k3 = Mul(k, x)\n  ka = Mul(a, k3)\n  s = Add(ka, x)\n  i = Mul(s, c)\n  " + TANH
     ),
     "tanh-factored": (
         Form.GELU_TANH,

@@ -13,17 +13,18 @@ from tests.equivalence import normalized
 INPUTS = "float[N, 2, 5, 4] q, float[N, 2, 5, 4] k, float[N, 2, 5, 4] v, float[N, 1, 1, 5] mask, bool[N, 1, 1, 5] keep"
 CONSTANTS = "float scale = {0.5}, float eight = {2.0}, float low = {-10000.0}, float part = {0.7071}"
 BACK = "kt = Transpose<perm = [0, 1, 3, 2]>(k)\n  "
+OUT = "y = MatMul(p, v)"
 SPELLINGS: dict[str, tuple[str, list[Role]]] = {
     "scale-on-scores": (
-        BACK + "s = MatMul(q, kt)\n  d = Div(s, eight)\n  m = Add(d, mask)\n  p = Softmax<axis = -1>(m)\n  y = MatMul(p, v)",
+        BACK + "s = MatMul(q, kt)\n  d = Div(s, eight)\n  m = Add(d, mask)\n  p = Softmax<axis = -1>(m)\n  " + OUT,
         [Role.QK, Role.SCALE, Role.MASK_ADD, Role.SOFTMAX, Role.PV],
     ),
     "scale-on-both": (
-        BACK + "qs = Mul(q, part)\n  ks = Mul(part, kt)\n  s = MatMul(qs, ks)\n  p = Softmax<axis = 3>(s)\n  y = MatMul(p, v)",
+        BACK + "qs = Mul(q, part)\n  ks = Mul(part, kt)\n  s = MatMul(qs, ks)\n  p = Softmax<axis = 3>(s)\n  " + OUT,
         [Role.SCALE, Role.SCALE, Role.QK, Role.SOFTMAX, Role.PV],
     ),
     "where": (
-        BACK + "s = MatMul(q, kt)\n  d = Mul(scale, s)\n  m = Where(keep, d, low)\n  p = Softmax(m)\n  y = MatMul(p, v)",
+        BACK + "s = MatMul(q, kt)\n  d = Mul(scale, s)\n  m = Where(keep, d, low)\n  p = Softmax(m)\n  " + OUT,
         [Role.QK, Role.SCALE, Role.MASK_ADD, Role.SOFTMAX, Role.PV],
     ),
     "mask-first": (
@@ -39,7 +40,8 @@ SPELLINGS: dict[str, tuple[str, list[Role]]] = {
 
 def model_of(body: str, inputs: str = INPUTS, opset: int = 17) -> ir.Model:
     return ir.from_onnx_text(
-        f'<ir_version: 8, opset_import: ["" : {opset}]>\nm ({inputs}) => (float[N, 2, 5, 4] y)\n  <{CONSTANTS}> {{\n  {body}\n}}'
+        f'<ir_version: 8, opset_import: ["" : {opset}]>\n'
+        f"m ({inputs}) => (float[N, 2, 5, 4] y)\n  <{CONSTANTS}> {{\n  {body}\n}}"
     )
 
 

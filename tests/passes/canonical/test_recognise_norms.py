@@ -36,13 +36,15 @@ SPELLINGS = {
     "keras": KERAS,
     "two-centers": TORCH.replace("n = Div(d, s)", "d2 = Sub(x, mean)\n  n = Div(d2, s)"),
 }
-CONSTANTS = """float[4] g = {1.0, 2.0, -0.5, 0.25}, float[4] b = {0.1, 0.2, 0.3, -0.4}, float two = {2.0}, float one = {1.0},
+CONSTANTS = """
+  float[4] g = {1.0, 2.0, -0.5, 0.25}, float[4] b = {0.1, 0.2, 0.3, -0.4}, float two = {2.0}, float one = {1.0},
   float half = {0.5}, float minus = {-0.5}, float eps = {0.00001}, float[1] three = {3.0}"""
 
 
 def model_of(body: str, outputs: str = "float[N, 3, 4] y") -> ir.Model:
     return ir.from_onnx_text(
-        f'<ir_version: 8, opset_import: ["" : 17]>\nm (float[N, 3, 4] x) => ({outputs})\n  <{CONSTANTS}> {{\n  {body}\n}}'
+        '<ir_version: 8, opset_import: ["" : 17]>\n'
+        f"m (float[N, 3, 4] x) => ({outputs})\n  <{CONSTANTS}> {{\n  {body}\n}}"
     )
 
 

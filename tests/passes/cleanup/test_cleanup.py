@@ -87,8 +87,8 @@ def test_equal_nodes_and_small_initializers_merge() -> None:
 
 
 def test_random_nodes_and_outputs_do_not_merge() -> None:
-    model = model_of("a = RandomNormalLike(x)\n  b = RandomNormalLike(x)\n  c = Add(a, b)\n  y = Relu(c)\n  z = Relu(c)",
-                     outputs="float[N, 3] y, float[N, 3] z")  # fmt: skip
+    body = "a = RandomNormalLike(x)\n  b = RandomNormalLike(x)\n  c = Add(a, b)\n  y = Relu(c)\n  z = Relu(c)"
+    model = model_of(body, outputs="float[N, 3] y, float[N, 3] z")
     assert not MergeEqualNodes().run(model).modified
 
 

@@ -18,7 +18,8 @@ HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
 def test_shape_arithmetic_with_one_dynamic_dimension_gives_a_constant_target() -> None:
     source = ir.from_onnx_text(
         HEAD
-        + """m (float[N, 4, 6] x) => (float[?, 4, 3, 2] y) <int64 zero = {0}, int64 one = {1}, int64[1] ax = {0}, int64[2] tail = {3, 2}> {
+        + """m (float[N, 4, 6] x) => (float[?, 4, 3, 2] y)
+      <int64 zero = {0}, int64 one = {1}, int64[1] ax = {0}, int64[2] tail = {3, 2}> {
       s = Shape(x)
       n = Gather(s, zero)
       c = Gather(s, one)
@@ -56,7 +57,8 @@ def test_two_dynamic_dimensions_that_are_not_copied_stay() -> None:
 def test_torch_expand_of_a_static_shape_folds() -> None:
     source = ir.from_onnx_text(
         HEAD
-        + """m (float[2, 3] x) => (float[2, 3] y) <int64[2] want = {-1, 3}, int64 minus = {-1}, float[1, 3] row = {1, 2, 3}> {
+        + """m (float[2, 3] x) => (float[2, 3] y)
+      <int64[2] want = {-1, 3}, int64 minus = {-1}, float[1, 3] row = {1, 2, 3}> {
       s = Shape(x)
       r = Shape(s)
       ones = ConstantOfShape<value = int64[1] {1}>(r)
@@ -96,13 +98,15 @@ def test_resized_position_table_folds() -> None:
 def test_never_folded(body: str, kept: str) -> None:
     source = ir.from_onnx_text(
         HEAD
-        + f"m (float[4] x) => (float[4] y) <float[4] w = {{1, 2, 3, 4}}, float s = {{0.1}}, int8 z = {{0}}> {{\n  {body}\n  y = Add(x, r)\n}}"
+        + "m (float[4] x) => (float[4] y)\n"
+        + f"<float[4] w = {{1, 2, 3, 4}}, float s = {{0.1}}, int8 z = {{0}}> {{\n  {body}\n  y = Add(x, r)\n}}"
     )
     assert kept in ops_of(normalized(source))
 
 
 def test_result_that_would_blow_up_is_skipped_with_a_reason() -> None:
-    text = "m (float[3000, 300] x) => (float[3000, 300] y) <float w = {2.0}, int64[2] s = {3000, 300}> {\n  e = Expand(w, s)\n  y = Add(x, e)\n}"
+    text = "m (float[3000, 300] x) => (float[3000, 300] y)\n"
+    text += "<float w = {2.0}, int64[2] s = {3000, 300}> {\n  e = Expand(w, s)\n  y = Add(x, e)\n}"
     source = normalized(ir.from_onnx_text(HEAD + text))
     outcome = FoldConstants().run(source)
     assert [skip.reason for skip in outcome.skipped] == ["the result would take 3600000 bytes, its operands take 20"]
@@ -138,7 +142,8 @@ def test_lazy_transpose_has_the_right_content() -> None:
     weight = np.arange(600 * 500, dtype=np.float32).reshape(600, 500)
     source = ir.from_onnx_text(
         HEAD
-        + "m (float[N, 500] x) => (float[N, 600] y) <float[2] w = {1, 2}> {\n  t = Transpose<perm = [1, 0]>(w)\n  y = MatMul(x, t)\n}"
+        + "m (float[N, 500] x) => (float[N, 600] y)\n"
+        + "<float[2] w = {1, 2}> {\n  t = Transpose<perm = [1, 0]>(w)\n  y = MatMul(x, t)\n}"
     )
     held = source.graph.initializers["w"]
     held.const_value, held.shape = ir.tensor(weight, name="w"), ir.Shape([600, 500])
