@@ -118,13 +118,14 @@ def _symbol(size: Any) -> str | None:
 
 def _external_files(path: Path) -> Iterable[str]:
     import onnx
-    from onnx.external_data_helper import _get_all_tensors, uses_external_data
+
+    from qcompiler.model_checks import walk_graphs
 
     proto = onnx.load(str(path), load_external_data=False)
     names = {
         entry.value
-        for tensor in _get_all_tensors(proto)
-        if uses_external_data(tensor)
+        for graph in walk_graphs(proto.graph)
+        for tensor in graph.initializer
         for entry in tensor.external_data
         if entry.key == "location"
     }

@@ -18,6 +18,7 @@ import onnx_ir as ir
 import pytest
 
 from qcompiler import bundle, golden
+from qcompiler import manifest as manifests
 from qcompiler.errors import OutputError
 from qcompiler.options import CompileOptions
 from qcompiler.result import CompileResult
@@ -75,6 +76,18 @@ def test_source_digest(make_result: MakeResult, tmp_path: Path) -> None:
     assert manifest["source"] == {
         "file": "m.onnx", "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "external": {}
     }  # fmt: skip
+
+
+def test_source_digest_counts_external_weights(make_result: MakeResult, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    ir.save(make_result().reference, path, external_data="m.data", size_threshold_bytes=0)
+    before = manifests.source_document(str(path))
+    assert set(before["external"]) == {"m.data"}
+    data = (tmp_path / "m.data").read_bytes()
+    (tmp_path / "m.data").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    after = manifests.source_document(str(path))
+    assert after["sha256"] == before["sha256"]
+    assert after["external"] != before["external"]
 
 
 def test_run_ort_replays_and_notices_changes(make_result: MakeResult, tmp_path: Path) -> None:
