@@ -25,16 +25,15 @@ _LAYOUT: Final = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Sl
 _INNER: Final = frozenset({"Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization", "Gelu", "Erf", "Exp"})
 
 
-def weight_axis(node: ir.Node, index: int) -> int | None:
-    """The output channel axis of a weighted operator's constant input; None where unknown."""
-    size = rank(operand(node, index))
+def weight_axis(node: ir.Node, index: int, size: int) -> int | None:
+    """The output channel axis of a weighted operator's constant input of `size` dimensions; None where it has none."""
     if node.op_type == "Conv":
         return 0
     if node.op_type == "ConvTranspose":
         return 1
     if node.op_type == "Gemm":
         return 0 if node.attributes.get_int("transB", 0) else 1
-    return None if size is None or size < 2 else size - 1 if index == 1 else size - 2
+    return None if size < 2 else size - 1 if index == 1 else size - 2
 
 
 def _axes(scope: Scope) -> Iterator[Finding]:
@@ -47,7 +46,7 @@ def _axes(scope: Scope) -> Iterator[Finding]:
                 continue
             scale = constant_array(operand(pair, 1))
             size = rank(pair.inputs[0])
-            wanted = weight_axis(node, index)
+            wanted = None if size is None else weight_axis(node, index, size)
             if scale is None or scale.size < 2 or size is None or wanted is None:
                 continue
             axis = pair.attributes.get_int("axis", 1) % size
