@@ -22,6 +22,8 @@ OLDEST_OPSET = 7
 EXTERNAL_BYTES = 1_500_000_000
 """Weights above this many bytes go beside the model: protobuf ends at 2 GiB, and the graph needs room too."""
 
+_SMALL_BYTES = 4096
+
 _SIGNATURES = (
     (b"version https://git-lfs", "a git-LFS pointer, not the model itself", "run `git lfs pull`"),
     (b"PK\x03\x04", "a zip archive or a PyTorch checkpoint", "export the model to ONNX first"),
@@ -57,6 +59,7 @@ def load_model(path: Path, *, any_domain: bool = False) -> ir.Model:
         raise ModelError(f"cannot be read: {_one_line(error)}", where=where, hint="export the model again") from error
     for graph in model.graphs():
         ir.external_data.set_base_dir(graph, path.parent.resolve())
+    _read_small_weights(model)
     return model
 
 
@@ -92,6 +95,21 @@ def model_fingerprint(model: ir.Model) -> str:
         _hash_graph(digest, function)
     _hash_graph(digest, model.graph)
     return digest.hexdigest()
+
+
+def _read_small_weights(model: ir.Model) -> None:
+    """External shape operands, and whatever subgraphs and attributes hold: inference and runtimes want those inline."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor) and (graph is not model.graph or tensor.nbytes <= _SMALL_BYTES):
+                value.const_value = ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
+        for node in graph:
+            for name, attribute in list(node.attributes.items()):
+                held = attribute.value
+                if isinstance(held, ir.ExternalTensor):
+                    copy = ir.Tensor(held.numpy().copy(), dtype=held.dtype, name=held.name)
+                    node.attributes[name] = ir.AttrTensor(name, copy)
 
 
 def _parse(path: Path) -> onnx.ModelProto:

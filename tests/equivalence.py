@@ -50,7 +50,9 @@ def largest_error(before: ir.Model, after: ir.Model, feeds: Feeds, *, optimize: 
     return worst
 
 
-def normalized(model: ir.Model, opset: int = 19, native_ops: frozenset[str] = COMMON_OPS, *, canonical: bool = False) -> ir.Model:
+def normalized(
+    model: ir.Model, opset: int = 19, native_ops: frozenset[str] = COMMON_OPS, *, canonical: bool = False
+) -> ir.Model:
     """A normalized copy, by request with canonical forms."""
     passes = normalize_passes(opset, native_ops)
     if canonical:

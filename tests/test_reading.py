@@ -187,12 +187,18 @@ def test_unsorted_graph_is_read(tmp_path: Path) -> None:
 
 
 def test_external_weights_are_not_read_until_needed(tmp_path: Path) -> None:
-    path = external(tmp_path)
-    data = np.arange(16, dtype=np.float32)
-    (tmp_path / "m.data").write_bytes(data.tobytes())
+    save_model(load_model(write(make_proto(64), tmp_path)), tmp_path / "big.onnx", external_above=8)
+    path, data = tmp_path / "big.onnx", np.arange(64 * 64, dtype=np.float32)
     tensor = load_model(path).graph.initializers["w"].const_value
     assert isinstance(tensor, ir.ExternalTensor)
     assert np.array_equal(tensor.numpy().reshape(-1), data)
+
+
+def test_small_external_operands_are_read_at_once(tmp_path: Path) -> None:
+    (tmp_path / "m.data").write_bytes(np.arange(16, dtype=np.float32).tobytes())
+    tensor = load_model(external(tmp_path)).graph.initializers["w"].const_value
+    assert isinstance(tensor, ir.Tensor)
+    assert np.array_equal(tensor.numpy().reshape(-1), np.arange(16))
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_result_that_would_blow_up_is_skipped_with_a_reason() -> None:
 def test_large_weights_are_never_read() -> None:
     """3.2 GB of weights behind Transpose and Identity: nothing may ask for them."""
 
-    def read() -> ir.Tensor:
+    def read() -> ir.TensorProtocol:
         raise AssertionError("a weight was read")
 
     source = ir.from_onnx_text(
