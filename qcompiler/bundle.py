@@ -34,6 +34,8 @@ def write_bundle(result: CompileResult, folder: Path, *, force: bool = False) ->
     folder = check_output(folder, result.source or None, force=force)
     with terminate_as_exception(), _wrapped(folder), _temporary_beside(folder) as place:
         _fill(result, place)
+        if folder.exists():  # perhaps only since the first check: another compile may have been faster
+            _check_replaceable(folder, str(folder), force=force)
         _put(place, folder)
     return folder
 

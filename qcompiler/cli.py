@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -118,7 +121,8 @@ def _settings(given: dict[str, Any], notes: list[str]) -> dict[str, Any]:
 def _guarded(run: Callable[[], int], settings: dict[str, Any]) -> int:
     """Run; what is not an error of the user's is a bug: one line, the traceback with -v or in the log file."""
     try:
-        return run()
+        with _hushed(loud=bool(settings.get("verbose"))):
+            return run()
     except QcompileError as error:
         append_log(settings, f"error: {error}\n")
         if settings.get("verbose", 0) > 1:
@@ -132,6 +136,20 @@ def _guarded(run: Callable[[], int], settings: dict[str, Any]) -> int:
             traceback.print_exc()
         what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return _say(f"qcompile: internal error: {what} (please report; -v shows the traceback)", ExitCode.INTERNAL)
+
+
+@contextmanager
+def _hushed(*, loud: bool) -> Iterator[None]:
+    """Keep the chatter of libraries (Python warnings, logging) off stderr, unless -v asks for it."""
+    before = logging.root.manager.disable
+    with warnings.catch_warnings():
+        if not loud:
+            warnings.simplefilter("ignore")
+            logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(before)
 
 
 def _say(line: str, status: int) -> int:

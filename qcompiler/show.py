@@ -164,6 +164,8 @@ def _kernel_lines(result: CompileResult) -> list[str]:
 def _calibration_lines(calibration: Mapping[str, Any]) -> list[str]:
     source, samples = calibration.get("source", "?"), calibration.get("samples", "?")
     line = escape(f"{source}: {samples} samples, {calibration.get('method', '?')}")
+    if calibration.get("held_back"):
+        line += f", {calibration['held_back']} held back to verify"
     if source == "synthetic":
         return [
             f"[bold red]{line}[/]",
@@ -180,7 +182,8 @@ def _check_lines(check: Mapping[str, Any]) -> list[str]:
 
 
 def _fidelity_table(result: CompileResult) -> Table:
-    table = _fidelity_columns("output against float")
+    samples = max(item.samples for item in result.verification.values())
+    table = _fidelity_columns(f"output against float, {samples} samples")
     several = len(result.verification) > 1
     for artifact, comparison in result.verification.items():
         for item in comparison.outputs:

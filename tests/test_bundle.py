@@ -137,6 +137,24 @@ def test_existing_output_needs_force_and_force_replaces(make_result: MakeResult,
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_bundle_that_appears_meanwhile_is_kept(
+    make_result: MakeResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, fast = make_result(), make_result(extra_files={"fast.txt": b""})
+    write = golden.write_golden
+
+    def overtaken(*arguments: Any) -> None:
+        monkeypatch.setattr(golden, "write_golden", write)
+        fast.save(tmp_path / "out")
+        write(*arguments)
+
+    monkeypatch.setattr(golden, "write_golden", overtaken)
+    with pytest.raises(OutputError, match="--force replaces it"):
+        slow.save(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "fast.txt").is_file()
+
+
 def test_an_empty_folder_is_taken(make_result: MakeResult, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     assert bundle.is_bundle(make_result().save(tmp_path / "out"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shlex
 import subprocess
 import sys
 import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,8 @@ class Driver:
         self.options = options
         progress.phase("read")
         progress.advance()
+        warnings.warn("a library deprecates something", DeprecationWarning, stacklevel=1)
+        logging.getLogger("library").warning("a library says something")
         if self.fault is not None:
             raise self.fault
         return self.make(source=str(model), options=options, **self.changes)
