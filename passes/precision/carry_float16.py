@@ -18,7 +18,7 @@ import onnx_ir as ir
 from qcompiler.diagnostics import Diagnostic, Severity
 from qcompiler.graph import constant_array, is_constant
 from qcompiler.passes.precision.casting import Caster
-from qcompiler.passes.precision.ranges import largest_magnitudes
+from qcompiler.passes.precision.ranges import largest_magnitudes, origin
 from qcompiler.passes.precision.retype import Retyper
 from qcompiler.passes.precision.sensitive import WEIGHTED_OPS, sensitive_nodes
 from qcompiler.passes.precision.sentinels import clamp_sentinels
@@ -123,7 +123,7 @@ def _range_reason(node: ir.Node, sizes: Mapping[str, float]) -> str:
     for value in (*node.inputs, *node.outputs):
         if not is_carried(value) or value is None:
             continue
-        size = sizes.get(value.name or "")
+        size = sizes.get(origin(value).name or "")
         if size is None and is_constant(value) and value.const_value is not None and value.const_value.size == 1:
             size = abs(float(value.const_value.numpy().reshape(-1)[0]))
             size = 0.0 if size < _TINY or size >= HALF_MAX else size  # sensitive.py sees epsilons; clamped bounds fit

@@ -8,15 +8,17 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.errors import ModelError
-from qcompiler.graph import is_constant, make_node
+from qcompiler.graph import LAYOUT_OPS, is_constant, make_node
 from qcompiler.session import Feeds, Session
 
 _CHUNK = 1024  # reductions per session: bounds what an unlucky execution order can keep alive
 _RAW_CHUNK = 64
+_PASSES = LAYOUT_OPS | {"QuantizeLinear", "DequantizeLinear"}
+"""Operators whose result is as large as their first operand (half a quantization step apart); see `origin`."""
 
 
 def largest_magnitudes(model: ir.Model, samples: Sequence[Feeds]) -> dict[str, float]:
-    """Name of each float tensor of the main graph to its largest finite magnitude over `samples`.
+    """Name of each float tensor of the main graph to its largest finite magnitude over `samples`; see `origin`.
 
     Each tensor is reduced to one number inside the graph. Where onnxruntime refuses that (it can't reduce empty
     tensors), tensors are fetched in small groups. Tensors with infinities are left out: they are masks.
@@ -27,6 +29,7 @@ def largest_magnitudes(model: ir.Model, samples: Sequence[Feeds]) -> dict[str, f
     names = [
         value.name
         for node in model.graph
+        if node.op_type not in _PASSES
         for value in node.outputs
         if value.name and value.dtype == ir.DataType.FLOAT and not is_constant(value)
     ]
@@ -41,6 +44,15 @@ def largest_magnitudes(model: ir.Model, samples: Sequence[Feeds]) -> dict[str, f
             if np.isfinite(size):
                 largest[name] = max(largest.get(name, 0.0), size)
     return largest
+
+
+def origin(value: ir.Value) -> ir.Value:
+    """The value whose magnitude `value` has: the one before pairs and layout operators."""
+    producer = value.producer()
+    while producer is not None and producer.op_type in _PASSES and producer.inputs and producer.inputs[0] is not None:
+        value = producer.inputs[0]
+        producer = value.producer()
+    return value
 
 
 def _reduced(model: ir.Model, names: Sequence[str], samples: Sequence[Feeds]) -> list[tuple[str, float]]:

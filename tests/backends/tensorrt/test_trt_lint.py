@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
+import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
-from qcompiler.backends.tensorrt.build_check import check_file
 from qcompiler.backends.tensorrt.lint import RULES, lint
 from qcompiler.backends.tensorrt.targets import ORIN_JP6
 from qcompiler.diagnostics import Severity
@@ -308,12 +309,27 @@ def test_codes_are_unique_and_lint_only_reads() -> None:
     assert ir.to_onnx_text(model) == before
 
 
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """NVIDIA's verdict on every case, all in one process apart: loading the library takes longer than most builds."""
+    folder = tmp_path_factory.mktemp("cases")
+    for given in CASES:
+        ir.save(given.model(), folder / f"{given.name}.onnx")
+    script = """
+import json, pathlib, sys
+from qcompiler.backends.tensorrt.build_check import build
+for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    print("verdict", json.dumps([path.stem, build(path)]), flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=False)
+    lines = [line.split(" ", 1)[1] for line in done.stdout.splitlines() if line.startswith("verdict ")]
+    return dict(json.loads(line) for line in lines)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="NVIDIA's library is not installed")
 @pytest.mark.parametrize("given", CASES, ids=lambda given: given.name)
-def test_verdict_of_the_real_parser_and_builder(given: Case, tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    ir.save(given.model(), path)
-    answer = check_file(path)
+def test_verdict_of_the_real_parser_and_builder(given: Case, verdicts: dict[str, dict[str, Any]]) -> None:
+    answer = verdicts[given.name]
     assert answer["verdict"] == given.verdict, answer["messages"]
     if given.verdict == REFUSED:
         found = lint(given.model(), ORIN_JP6)
