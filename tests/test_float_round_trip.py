@@ -56,7 +56,7 @@ def real_feeds(model: ir.Model) -> Feeds:
     return feeds
 
 
-@pytest.mark.parametrize("opset", [19, 23])
+@pytest.mark.parametrize("opset", [19, pytest.param(23, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("package", "path", "expected"),
     [

@@ -65,12 +65,12 @@ _FUNCTIONS: dict[Form, _Grid] = {
     Form.MISH: _POINTS * np.tanh(_softplus(_POINTS)),
 }
 
-_SINGLE: dict[Form, tuple[str, int, dict[str, Any]]] = {
-    Form.GELU: ("Gelu", 20, {}),
-    Form.GELU_TANH: ("Gelu", 20, {"approximate": "tanh"}),
-    Form.SILU: ("Swish", 24, {}),
-    Form.HARD_SWISH: ("HardSwish", 14, {}),
-    Form.MISH: ("Mish", 18, {}),
+_SINGLE: dict[Form, tuple[str, dict[str, Any]]] = {
+    Form.GELU: ("Gelu", {}),
+    Form.GELU_TANH: ("Gelu", {"approximate": "tanh"}),
+    Form.SILU: ("Swish", {}),
+    Form.HARD_SWISH: ("HardSwish", {}),
+    Form.MISH: ("Mish", {}),
 }
 
 
@@ -81,10 +81,12 @@ class RecogniseActivations(Pass):
     Not the shape of the subgraph decides but its function: elementwise operators on one value and scalar constants are
     evaluated on a grid and compared with the known activations, so grouping, sides, Div or Mul, Pow or products don't
     matter. Refused where an inner value is read elsewhere.
+
+    Attributes:
+        native_ops: Operators that the target takes and the model's opset has.
     """
 
     name: ClassVar[str] = "recognise-activations"
-    opset: int
     native_ops: frozenset[str] = frozenset({"LayerNormalization"})
 
     def run(self, model: ir.Model) -> Outcome:
@@ -108,8 +110,8 @@ class RecogniseActivations(Pass):
 
     def _apply(self, found: _Activation) -> None:
         site = found.result.name or ""
-        op, since, attributes = _SINGLE.get(found.form, ("", 0, {}))
-        if op in self.native_ops and self.opset >= since and found.result.dtype == found.data.dtype:
+        op, attributes = _SINGLE.get(found.form, ("", {}))
+        if op in self.native_ops and found.result.dtype == found.data.dtype:
             node = ir.node(op, [found.data], attributes, name=site)
             replace_with(found.result, node, found.inner)
             annotate(node, found.form, Role.WHOLE, site)

@@ -53,10 +53,12 @@ class RecogniseNorms(Pass):
     Casts to float32 around the statistics, Keras's x * s + (bias - mean * s). The operator computes its statistics in
     float32. Where the target lacks the operator, or the axes are not the last one (GroupNorm), the nodes stay and are
     annotated.
+
+    Attributes:
+        native_ops: Operators that the target takes and the model's opset has.
     """
 
     name: ClassVar[str] = "recognise-norms"
-    opset: int
     native_ops: frozenset[str] = frozenset({"LayerNormalization"})
 
     def run(self, model: ir.Model) -> Outcome:
@@ -89,9 +91,9 @@ class RecogniseNorms(Pass):
         form = Form.GROUP_NORM
         if found.axes == (-1,):
             form = Form.LAYER_NORM if found.centered else Form.RMS_NORM
-        op, since = ("LayerNormalization", 17) if found.centered else ("RMSNormalization", 23)
+        op = "LayerNormalization" if found.centered else "RMSNormalization"
         channels = found.data.shape[-1] if found.data.shape is not None and len(found.data.shape) else None
-        taken = self.opset >= since and op in self.native_ops and found.result.dtype == found.data.dtype
+        taken = op in self.native_ops and found.result.dtype == found.data.dtype
         if form is not Form.GROUP_NORM and taken and isinstance(channels, int):
             node = _single_node(found, op, channels, fresh)
             annotate(node, form, Role.WHOLE, site)

@@ -23,7 +23,7 @@ class ConvertOpset(Pass):
     """
 
     name: ClassVar[str] = "convert-opset"
-    opset: int
+    opset: int = 19
 
     def run(self, model: ir.Model) -> Outcome:
         source, ir_version = model.opset_imports[""], _IR_VERSION.get(self.opset, model.ir_version)

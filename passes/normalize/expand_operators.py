@@ -42,7 +42,7 @@ class ExpandOperators(Pass):
     """
 
     name: ClassVar[str] = "expand-operators"
-    opset: int
+    opset: int = 19
     native_ops: frozenset[str] = frozenset()
 
     def run(self, model: ir.Model) -> Outcome:

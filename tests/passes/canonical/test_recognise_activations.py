@@ -91,11 +91,11 @@ def test_near_miss_is_left_alone(body: str) -> None:
 def test_inner_value_that_is_returned_is_a_reason() -> None:
     body = SPELLINGS["erf-torch"][1]
     result = normalized(model_of(body, outputs="float[N, 8] p, "))
-    outcome = RecogniseActivations(19).run(result)
+    outcome = RecogniseActivations().run(result)
     assert [skip.reason for skip in outcome.skipped] == ["p is read elsewhere"]
     assert not outcome.modified
 
 
 def test_second_run_changes_nothing() -> None:
     result = normalized(model_of(SPELLINGS["silu"][1]), canonical=True)
-    assert not RecogniseActivations(19).run(result).modified
+    assert not RecogniseActivations().run(result).modified

@@ -93,7 +93,7 @@ def test_statistics_in_float32_around_float16() -> None:
 def test_near_miss_is_left_alone(body: str, reason: str) -> None:
     result = normalized(model_of(body))
     before = ops_of(result)
-    outcome = RecogniseNorms(19).run(result)
+    outcome = RecogniseNorms().run(result)
     assert [skip.reason for skip in outcome.skipped] == [reason]
     assert not outcome.modified
     assert ops_of(result) == before
@@ -101,7 +101,7 @@ def test_near_miss_is_left_alone(body: str, reason: str) -> None:
 
 def test_inner_value_that_is_returned_is_kept() -> None:
     result = normalized(model_of(TORCH, "float[N, 3, 4] y, float[N, 3, 4] d"))
-    outcome = RecogniseNorms(19).run(result)
+    outcome = RecogniseNorms().run(result)
     assert [skip.reason for skip in outcome.skipped] == ["d is read elsewhere"]
     assert "LayerNormalization" not in ops_of(result)
 
@@ -128,6 +128,6 @@ def test_norm_over_other_axes_is_annotated_as_group_norm() -> None:
 
 def test_second_run_changes_nothing() -> None:
     result = normalized(model_of(TORCH), canonical=True)
-    outcome = RecogniseNorms(19).run(result)
+    outcome = RecogniseNorms().run(result)
     assert not outcome.modified
     assert not outcome.matched

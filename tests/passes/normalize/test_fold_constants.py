@@ -128,7 +128,7 @@ def test_large_weights_are_never_read() -> None:
     }"""
     )
     weight = source.graph.initializers["w"]
-    weight.const_value = ir.LazyTensor(read, dtype=ir.DataType.FLOAT, shape=ir.Shape([40000, 20000]), name="w")  # type: ignore[arg-type]
+    weight.const_value = ir.LazyTensor(read, dtype=ir.DataType.FLOAT, shape=ir.Shape([40000, 20000]), name="w")
     weight.shape = ir.Shape([40000, 20000])
     result = normalized(source)
     assert ops_of(result) == ["MatMul"]
