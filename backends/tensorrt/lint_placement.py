@@ -42,7 +42,7 @@ def _axes(scope: Scope) -> Iterator[Finding]:
             continue
         for index in (0, 1):
             pair = producer(operand(node, index), "DequantizeLinear")
-            if pair is None or not is_weight(pair) or pair.attributes.get_int("block_size", 0):
+            if pair is None or not is_weight(pair) or pair.attributes.get_int("block_size", 0) > 0:
                 continue
             scale = constant_array(operand(pair, 1))
             size = rank(pair.inputs[0])

@@ -12,22 +12,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
-import numpy as np
 import onnx_ir as ir
 
 from qcompiler.diagnostics import Diagnostic, Severity
 from qcompiler.graph import constant_array, is_constant
 from qcompiler.passes.precision.casting import Caster
+from qcompiler.passes.precision.limits import HALF_MAX, HALF_MIN_NORMAL, scale_is_unfit
 from qcompiler.passes.precision.ranges import largest_magnitudes, origin
 from qcompiler.passes.precision.retype import Retyper
 from qcompiler.passes.precision.sensitive import WEIGHTED_OPS, sensitive_nodes
 from qcompiler.passes.precision.sentinels import clamp_sentinels
 from qcompiler.passes.precision.slots import is_carried, takes_half
+from qcompiler.passes.precision.types import fill_types
 from qcompiler.pipeline import Outcome, Pass, Skip
 from qcompiler.session import Feeds
 
-HALF_MAX: Final = 65504.0
-HALF_MIN_NORMAL: Final = 2.0**-14
 _LIMIT: Final = 16384.0  # a quarter of the range: other inputs may be larger than the samples
 _TINY: Final = 16 * HALF_MIN_NORMAL  # a tensor whose largest element is below has few bits left in float16
 
@@ -54,6 +53,7 @@ class CarryFloat16(Pass):
 
         A model without float32 left is not modified. ModelError where onnxruntime refuses to run `samples`.
         """
+        fill_types(model)
         if not any(_has_float32(node) for node in model.graph.all_nodes() if node.op_type != "Cast"):
             return Outcome(False)
         clamp_sentinels(model)
@@ -141,8 +141,3 @@ def _unfit_scale(value: ir.Value | None) -> bool:
         return False
     scale = constant_array(producer.inputs[1])
     return scale is not None and scale_is_unfit(scale)
-
-
-def scale_is_unfit(scale: np.ndarray[tuple[int, ...], np.dtype[np.floating]]) -> bool:
-    """Subnormal in float16 (fewer than 11 bits, and older parsers refuse it), or 127 steps overflow."""
-    return bool(scale.size) and bool(scale.min() < HALF_MIN_NORMAL or 127.0 * float(scale.max()) > HALF_MAX)

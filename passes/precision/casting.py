@@ -8,9 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.graph import FreshNames, add_initializer, is_constant, make_node
+from qcompiler.passes.precision.limits import HALF_MAX
 
 _SUFFIX: Final = {ir.DataType.FLOAT16: "fp16", ir.DataType.FLOAT: "fp32"}
-_HALF_MAX: Final = 65504.0
 
 
 class Caster:
@@ -61,7 +61,7 @@ class Caster:
 
 
 def _graph_of(graph: Any) -> ir.Graph:
-    return graph if isinstance(graph, ir.Graph) else graph.graph  # type: ignore[no-any-return]
+    return graph if isinstance(graph, ir.Graph) else graph.graph
 
 
 def to_type(array: np.ndarray[Any, Any], dtype: ir.DataType) -> np.ndarray[Any, Any]:
@@ -69,7 +69,9 @@ def to_type(array: np.ndarray[Any, Any], dtype: ir.DataType) -> np.ndarray[Any, 
     if dtype == ir.DataType.FLOAT16 and array.size:
         finite = np.isfinite(array)
         if not finite.all():
-            clipped = np.where(finite, np.clip(array, -_HALF_MAX, _HALF_MAX), array)
+            clipped = np.where(finite, np.clip(array, -HALF_MAX, HALF_MAX), array)
             return clipped.astype(np.float16)
-        return np.clip(array, -_HALF_MAX, _HALF_MAX).astype(np.float16)
-    return array.astype(dtype.numpy())
+        half: np.ndarray[Any, Any] = np.clip(array, -HALF_MAX, HALF_MAX).astype(np.float16)
+        return half
+    plain: np.ndarray[Any, Any] = array.astype(dtype.numpy())
+    return plain

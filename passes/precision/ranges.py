@@ -39,7 +39,7 @@ def largest_magnitudes(model: ir.Model, samples: Sequence[Feeds]) -> dict[str, f
         try:
             found = _reduced(model, chunk, samples)
         except ModelError:
-            found = _fetched(model, chunk, samples)
+            found = list(_fetched(model, chunk, samples))
         for name, size in found:
             if np.isfinite(size):
                 largest[name] = max(largest.get(name, 0.0), size)

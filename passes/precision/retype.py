@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from qcompiler.graph import LAYOUT_OPS, constant_array, is_constant
 from qcompiler.passes.precision.casting import Caster, to_type
+from qcompiler.passes.precision.limits import scale_is_unfit
 from qcompiler.passes.precision.slots import is_carried, slots_of
 
 HALF: Final = ir.DataType.FLOAT16
@@ -127,8 +128,6 @@ class Retyper:
     @staticmethod
     def half_scale_unfit(node: ir.Node) -> bool:
         """Whether a QuantizeLinear has a scale that float16 can't hold."""
-        from qcompiler.passes.precision.carry_float16 import scale_is_unfit
-
         scale = constant_array(node.inputs[1]) if node.op_type == "QuantizeLinear" else None
         return scale is not None and scale_is_unfit(scale)
 
@@ -141,8 +140,9 @@ class Retyper:
                 continue
             readers = inner.consumers()
             wide = index < states or (bool(readers) and all(reader in self.kept for reader in readers))
-            _set_type(inner, FLOAT if wide else HALF)
-            node.replace_input_with(index, self.caster.in_type(outer, inner.dtype))
+            carried = FLOAT if wide else HALF
+            _set_type(inner, carried)
+            node.replace_input_with(index, self.caster.in_type(outer, carried))
         self._body(node, body, first_state=0, states=states)
 
     def _loop(self, node: ir.Node) -> None:

@@ -6,7 +6,7 @@ over many elements, exponentials, variances, recurrences and positions need more
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import onnx_ir as ir
@@ -58,7 +58,8 @@ def norm_nodes(model: ir.Model) -> Found:
 
 def _variance_of(root: ir.Node) -> list[ir.Node]:
     """Nodes from x - mean(x) (or x) up to the input of the root; empty where it is no norm."""
-    chain, node = [], _sole_source(root)
+    chain: list[ir.Node] = []
+    node = _sole_source(root)
     while node is not None and node.op_type in _TO_ROOT and len(chain) < 4:
         chain.append(node)
         node = _sole_source(node)
@@ -105,7 +106,7 @@ def state_nodes(model: ir.Model) -> Found:
             yield from _recurrence(body, body.inputs[2:], body.outputs[1 : 1 + states])
 
 
-def _recurrence(body: ir.Graph, entering: list[ir.Value], leaving: list[ir.Value]) -> Found:
+def _recurrence(body: ir.Graph, entering: Sequence[ir.Value], leaving: Sequence[ir.Value]) -> Found:
     inside = set(body)
     seen: set[ir.Node] = set()
     for forward, values in ((False, leaving), (True, entering)):

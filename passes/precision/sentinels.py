@@ -14,10 +14,10 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.graph import FreshNames, add_initializer
+from qcompiler.passes.precision.limits import HALF_MAX, HALF_MIN_NORMAL
 
 SENTINEL: Final = 1e8
 MASK: Final = 8192.0
-_HALF_MAX: Final = 65504.0
 _BOUNDED: Final = frozenset({"Clip", "Min", "Max", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"})
 
 
@@ -39,7 +39,7 @@ def _replace(graph: ir.Graph, value: ir.Value, array: np.ndarray[Any, Any], fres
     big = np.isfinite(array) & (np.abs(array) >= SENTINEL)
     if not big.any():
         return
-    for limit, wanted in ((_HALF_MAX, True), (MASK, False)):
+    for limit, wanted in ((HALF_MAX, True), (MASK, False)):
         uses = [use for use in value.uses() if (use.node.op_type in _BOUNDED) == wanted]
         if not uses:
             continue
@@ -60,13 +60,13 @@ def _round_scales(model: ir.Model, fresh: FreshNames) -> None:
             continue
         if scale not in rounded:
             array = scale.const_value.numpy()
-            half = np.clip(array, 2.0**-14, _HALF_MAX).astype(np.float16).astype(np.float32)
+            half = np.clip(array, HALF_MIN_NORMAL, HALF_MAX).astype(np.float16).astype(np.float32)
             near = np.where(np.abs(half - array) <= 2.0**-11 * array, half, array).astype(np.float32)
             if np.array_equal(near, array):
                 rounded[scale] = scale
             else:
                 assert scale.graph is not None
-                rounded[scale] = add_initializer(scale.graph, near, fresh(f"{scale.name}_rounded"))  # type: ignore[arg-type]
+                rounded[scale] = add_initializer(scale.graph, near, fresh(f"{scale.name}_rounded"))
         node.replace_input_with(1, rounded[scale])
 
 

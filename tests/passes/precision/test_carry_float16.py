@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -15,7 +17,7 @@ HALF, FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
 HEAD = '<ir_version: 9, opset_import: ["" : 19]>\n'
 
 
-def model_of(text: str, **constants: np.ndarray) -> ir.Model:
+def model_of(text: str, **constants: Any) -> ir.Model:
     model = ir.from_onnx_text(HEAD + text)
     for name, array in constants.items():
         value = next(value for node in model.graph.all_nodes() for value in node.inputs if value and value.name == name)
