@@ -42,7 +42,8 @@ def build(text: str, opset: int = 19, **constants: Any) -> ir.Model:
         if name in read and read[name].producer() is None:
             tensor = ir.tensor(array, name=name)
             value = read[name]
-            value.const_value, value.type, value.shape = tensor, ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
+            value.const_value, value.type = tensor, ir.TensorType(tensor.dtype)
+            value.shape = ir.Shape(tensor.shape.numpy())
             model.graph.register_initializer(value)
     for index, node in enumerate(model.graph.all_nodes()):
         node.name = f"{node.op_type}_{index}"

@@ -40,7 +40,8 @@ class Case:
                 continue
             tensor = constant if isinstance(constant, ir.TensorProtocol) else ir.tensor(constant, name=name)
             value = read[name]
-            value.const_value, value.type, value.shape = tensor, ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
+            value.const_value, value.type = tensor, ir.TensorType(tensor.dtype)
+            value.shape = ir.Shape(tensor.shape.numpy())
             model.graph.register_initializer(value)
         for index, node in enumerate(model.graph.all_nodes()):
             node.name = node.name or f"{node.op_type}_{index}"
