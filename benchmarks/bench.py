@@ -22,7 +22,7 @@ from typing import Any
 import models
 from benchmarks import process, table
 from benchmarks.machine import describe
-from benchmarks.settings import SETTINGS
+from benchmarks.settings import SETTINGS, Setting
 
 OUT = process.ROOT / "out" / "bench"
 COMPILE_ONLY = ("--no-verify", "--build-check", "off")  # what the other tools do not do is not timed either
@@ -34,11 +34,21 @@ class ModelBench:
 
     Args:
         folder: Emptied and filled with the variants' files.
-        quick: Fewer settings and smaller test sets.
+        quick: Smaller test sets, and of `settings` those for the short form.
+        settings: How onnxruntime's quantizers are called.
         flags: Options of the qcompile command, besides model, target, calibration data and output.
     """
 
-    def __init__(self, name: str, folder: Path, *, quick: bool, flags: Sequence[str] = COMPILE_ONLY) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        quick: bool,
+        settings: Sequence[Setting] = SETTINGS,
+        flags: Sequence[str] = COMPILE_ONLY,
+    ) -> None:
+        self.settings = [item for item in settings if item.quick or not quick]
         self.name, self.folder, self.quick, self.flags = name, folder.resolve(), quick, tuple(flags)
         self.rows: list[Row] = []
         shutil.rmtree(folder, ignore_errors=True)
@@ -87,9 +97,7 @@ class ModelBench:
         ended = self._run(["-m", "benchmarks.baseline", "prepare", str(source), str(prepared)])
         note = ended.out.strip() if ended.status == 0 else f"preparation failed: {ended.error}"
         origin = prepared if ended.status == 0 else source
-        for setting in SETTINGS:
-            if self.quick and not setting.quick:
-                continue
+        for setting in self.settings:
             file = self.folder / (setting.name.replace(" ", "-").replace(",", "") + ".onnx")
             command = ["-m", "benchmarks.baseline", "quantize", str(origin), str(file)]
             ended = self._run([*command, "--calib", str(self.folder / "calib"), "--setting", setting.name])

@@ -26,7 +26,7 @@ def calibration() -> list[Feeds]:
 
 def test_set(quick: bool) -> TestSet:
     """The beginnings of other files."""
-    chosen = [(ids[:TEST_BYTES], label) for ids, label in source_files.files("test", 20 if quick else None)]
+    chosen = [(ids[:TEST_BYTES], label) for ids, label in source_files.files("test", 10 if quick else None)]
     return source_files.byte_test(chosen, _feeds, [len(ids) for ids, _ in chosen])
 
 
