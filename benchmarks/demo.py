@@ -90,8 +90,7 @@ def main() -> int:
     print(f"{facts['processor']}; integer instructions: {facts['integer instructions']}; {facts.get('note', '')}")
     for name in MODELS:
         bench = ModelBench(name, out / name, quick=True, settings=tuple(map(setting, TOOLS)), flags=())
-        rows = bench.run("all", TOOLS = ("static u8s8, weights of 7 bits", "static s8s8, inputs only", "dynamic s8, weights of 7 bits", "dynamic u8")
-SECONDS, THREADS)
+        rows = bench.run("all", SECONDS, THREADS)
         show(rows, bench.measure)
         failed = failed or any("error" in row for row in rows if row["group"].startswith("ours"))
     print(what_next(out))
