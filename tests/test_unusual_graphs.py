@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import onnx_ir as ir
 import pytest
+
 from tests.equivalence import largest_error, normalized, ops_of, random_feeds
 
 HEAD = '<ir_version: 10, opset_import: ["" : 20]>\n'
 GRAPHS = {
-    "constant-output": "m (float[2] x) => (float[2] y, float[2] z) { y = Neg(x) z = Constant<value_floats = [1.0, 2.0]>() }",
+    "constant-output": """m (float[2] x) => (float[2] y, float[2] z) {
+      y = Neg(x) z = Constant<value_floats = [1.0, 2.0]>() }""",
     "input-is-output": "m (float[2] x) => (float[2] x, float[2] y) { y = Neg(x) }",
     "computed-constant-output": """m (float[2] x) => (float[2] y, float[2] z)
       <float[2] a = {1, 2}> { y = Neg(x) z = Add(a, a) }""",
-    "string-constant": 'm (float[2] x) => (float[2] y) { s = Constant<value_string = "ab">() t = Shape(s) y = Neg(x) }',
+    "string-constant": """m (float[2] x) => (float[2] y) {
+      s = Constant<value_string = "ab">() t = Shape(s) y = Neg(x) }""",
     "constant-condition": """m (float[2] x) => (float[2] y) <bool c = {1}> {
       y = If<then_branch = a () => (float[2] t) { t = Neg(x) }, else_branch = b () => (float[2] e) { e = Abs(x) }>(c) }""",
     "trip-count-computed": """m (float[N] x, int64 n) => (float[N] y) <bool c = {1}, int64 two = {2}> {
