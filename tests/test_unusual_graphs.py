@@ -17,7 +17,8 @@ GRAPHS = {
     "string-constant": """m (float[2] x) => (float[2] y) {
       s = Constant<value_string = "ab">() t = Shape(s) y = Neg(x) }""",
     "constant-condition": """m (float[2] x) => (float[2] y) <bool c = {1}> {
-      y = If<then_branch = a () => (float[2] t) { t = Neg(x) }, else_branch = b () => (float[2] e) { e = Abs(x) }>(c) }""",
+      y = If<then_branch = a () => (float[2] t) { t = Neg(x) },
+        else_branch = b () => (float[2] e) { e = Abs(x) }>(c) }""",
     "trip-count-computed": """m (float[N] x, int64 n) => (float[N] y) <bool c = {1}, int64 two = {2}> {
       k = Mul(n, two)
       y = Loop<body = b (int64 i, bool go, float[N] s) => (bool more, float[N] next) {
