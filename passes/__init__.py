@@ -4,6 +4,9 @@ if __name__ != "qcompiler.passes":
     raise ImportError("import qcompiler.passes; the folder passes/ is not a package of its own")
 
 TABLE: dict[str, str] = {
+    "carry-float16": "qcompiler.passes.precision.carry_float16:CarryFloat16",
+    "insert-qdq": "qcompiler.passes.quant.insert_qdq:InsertQdq",
+    "quantize-weights": "qcompiler.passes.quant.quantize_weights:QuantizeWeights",
     "sum-to-add": "qcompiler.passes.canonical.sum_to_add:SumToAdd",
     "recognise-norms": "qcompiler.passes.canonical.recognise_norms:RecogniseNorms",
     "recognise-activations": "qcompiler.passes.canonical.recognise_activations:RecogniseActivations",

@@ -13,8 +13,9 @@ import onnx_ir as ir
 
 from qcompiler import registry
 from qcompiler.calibration.data import Source, input_specs, open_source
+from qcompiler.calibration.feeds import slice_rows
 from qcompiler.calibration.runner import calibrate
-from qcompiler.calibration.split import hold_back
+from qcompiler.calibration.split import FirstFeeds, hold_back
 from qcompiler.calibration.synthetic import synthetic_batches
 from qcompiler.calibration.table import CalibrationTable
 from qcompiler.calibration.thresholds import find_threshold
@@ -22,7 +23,7 @@ from qcompiler.diagnostics import DiagnosticLog, Severity
 from qcompiler.emitter import EmitContext, Legalized
 from qcompiler.equivalence import EquivalenceGuard
 from qcompiler.errors import UsageError
-from qcompiler.evaluation.compare import Comparison, compare, missed_gates
+from qcompiler.evaluation.compare import Comparison, compare_emitted, missed_gates
 from qcompiler.filters import nodes_kept_float
 from qcompiler.options import CompileOptions
 from qcompiler.passes.canonical.pipeline import canonical_passes
@@ -31,6 +32,7 @@ from qcompiler.passes.quant.insert_qdq import InsertQdq
 from qcompiler.passes.quant.make_plan import make_plan
 from qcompiler.passes.quant.quantize_weights import QuantizeWeights
 from qcompiler.passes.quant.select_sites import Sites, select_sites
+from qcompiler.passes.quant.tune_plan import tune_plan
 from qcompiler.pipeline import Hook, Pass, PassRun, Pipeline, diagnostics_of
 from qcompiler.plan import QuantPlan
 from qcompiler.progress import Progress, Silent
@@ -40,6 +42,8 @@ from qcompiler.session import Arrays, Feeds, Session
 from qcompiler.target import Target
 
 GOLDEN_SAMPLES = 3
+TUNING_FEEDS, TUNING_ROWS = 2, 2
+"""Feeds that plans are measured on, and the rows of each: more would cost more than they tell."""
 
 
 def compile_model(
@@ -67,6 +71,7 @@ class _Run:
     log: DiagnosticLog = field(default_factory=DiagnosticLog)
     runs: list[PassRun] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    tuning: dict[str, Any] = field(default_factory=dict)
 
     def compile(self, given: str | Path | ir.Model) -> CompileResult:
         options, target = self.options, self.target
@@ -120,7 +125,7 @@ class _Run:
             calibration=calibration,
             runs=tuple(self.runs),
             diagnostics=tuple(self.log),
-            facts={"model": emitted.facts} | ({} if host is None else {"host": host.facts}),
+            facts={"model": emitted.facts} | ({} if host is None else {"host": host.facts}) | {"plan": self.tuning},
             verification=verification,
             golden=golden,
             extra_files=extra,
@@ -218,13 +223,22 @@ class _Run:
                 pass
             return plan, None
         sources = sorted(set(sites.sources.values()))
-        table = calibrate(model, sources, batches, threads=options.threads, progress=lambda n: self.progress.advance(1))
+        kept = FirstFeeds(batches, TUNING_FEEDS, TUNING_ROWS)
+        table = calibrate(model, sources, kept, threads=options.threads, progress=lambda n: self.progress.advance(1))
+        qmax = target.activation.qmax
+        if options.method == "auto":
+            tuned = tune_plan(
+                model, target, sites, table.tensors, kept.feeds, goal=options.goal_sqnr, share=options.float_share,
+                threads=options.threads, progress=lambda: self.progress.advance(1),
+            )  # fmt: skip
+            self.tuning = tuned.facts
+            return tuned.plan, table
         found = {
-            name: find_threshold(histogram, options.method, qmax=target.activation.qmax, percentile=options.percentile)
+            name: find_threshold(histogram, options.method, qmax=qmax, percentile=options.percentile).value
             for name, histogram in table.tensors.items()
             if histogram.count
         }
-        return make_plan(model, target, sites, {name: item.value for name, item in found.items()}), table
+        return make_plan(model, target, sites, found), table
 
     def emit_host(self, model: ir.Model, context: EmitContext) -> Legalized:
         """The same plan for onnxruntime on the host."""
@@ -268,7 +282,7 @@ class _Run:
         validation: Sequence[Feeds],
     ) -> tuple[dict[str, Comparison], tuple[tuple[Feeds, Arrays], ...]]:
         """Compare what was emitted with the float source on samples that calibration did not see."""
-        golden_feeds = list(validation[:GOLDEN_SAMPLES])
+        golden_feeds = [slice_rows(feeds, input_specs(reference), 0, 1) for feeds in validation[:GOLDEN_SAMPLES]]
         session = Session(reference, threads=self.options.threads)
         golden = tuple((feeds, session.run(feeds)) for feeds in golden_feeds)
         del session
@@ -276,14 +290,10 @@ class _Run:
             return {}, golden
         with self.phase("verify"):
             layers = layer_outputs(reference, plan)
-            found = {
-                "model": compare(reference, emitted.model, validation, layers=layers, threads=self.options.threads)
-            }
-            if host is not None:
-                found["host"] = compare(reference, host.model, validation, layers=layers, threads=self.options.threads)
-                found["host_against_model"] = compare(
-                    host.model, emitted.model, validation, threads=self.options.threads
-                )
+            found = compare_emitted(
+                reference, emitted.model, None if host is None else host.model, validation, layers=layers,
+                threads=self.options.threads,
+            )  # fmt: skip
         return found, golden
 
 

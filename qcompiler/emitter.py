@@ -61,7 +61,7 @@ class Emitter(Protocol):
         """Files beside model.onnx by name, such as build_engine.sh."""
 
     def check(self, path: Path) -> Mapping[str, Any]:
-        """What the runtime's own tools say of the written file: {"tool", "verdict", "messages", ...}; empty where absent."""
+        """What the runtime's own tools say of the file: {"tool", "verdict", "messages", ...}; empty where absent."""
 
     def lint(self, model: ir.Model) -> Sequence[Diagnostic]:
         """Findings against the runtime's rules on any Q/DQ graph, without the runtime."""

@@ -39,7 +39,8 @@ def quantize(array: npt.NDArray[Any], quant: TensorQuant) -> npt.NDArray[Any]:
     if quant.zero_point is not None:
         codes += quant.zero_point.astype(np.float32)
     np.clip(codes, scheme.qmin, scheme.qmax, out=codes)
-    return codes.astype(scheme.dtype.numpy())
+    result: npt.NDArray[Any] = codes.astype(scheme.dtype.numpy())
+    return result
 
 
 def dequantize(codes: npt.NDArray[Any], quant: TensorQuant) -> FloatArray:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from qcompiler.target import Carrier
 
-CalibrationMethod = Literal["minmax", "percentile", "mse", "entropy"]
+CalibrationMethod = Literal["auto", "minmax", "percentile", "mse", "entropy"]
 CalibrationInput = str | Path | Iterable[Mapping[str, Any]] | Any
 """A path or "module:factory", an iterable of dicts, or an onnxruntime CalibrationDataReader."""
 
@@ -21,7 +21,10 @@ class CompileOptions:
     Attributes:
         calib: None means seeded synthetic inputs, with a warning.
         validate: Samples to verify on; None holds back a share of `calib`.
-        method: How clipping thresholds are chosen; "percentile" takes `percentile`.
+        method: How clipping thresholds are chosen; "percentile" takes `percentile`, "auto" the rule that measures best.
+        goal_sqnr: Output SQNR in dB (on calibration samples) that makes `float_share` unnecessary.
+        float_share: Largest share of the quantizable nodes that may stay float because measurement shows that they hurt
+            the outputs most; 0 quantizes all. Used only where the outputs stay below `goal_sqnr`.
         carrier: Float type of the emitted graph; None takes the target's default.
         include: Regular expressions on node names: only these are quantized. Matching nothing is an error.
         exclude: Regular expressions on node names that stay float. Matching nothing is an error.
@@ -33,7 +36,7 @@ class CompileOptions:
         shapes: Input name to (min, opt, max) shapes, for optimization profiles and synthetic inputs.
         passes: Edits of the pass list: "+name" adds, "-name" removes.
         dump_after: Names of passes after which the model is written to `dump_dir`.
-        build_check: Whether NVIDIA's parser and builder run where installed: "auto", "on" (an error where absent), "off".
+        build_check: NVIDIA's parser and builder: "auto" (where installed), "on" (an error where absent), "off".
         threads: onnxruntime threads while compiling; 0 lets it choose.
     """
 
@@ -41,8 +44,10 @@ class CompileOptions:
     calib: CalibrationInput | None = None
     validate: CalibrationInput | None = None
     preprocess: str | None = None
-    method: CalibrationMethod = "mse"
+    method: CalibrationMethod = "auto"
     percentile: float = 99.99
+    goal_sqnr: float = 20.0
+    float_share: float = 0.0
     carrier: Carrier | None = None
     portable: bool = False
     include: tuple[str, ...] = ()

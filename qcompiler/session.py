@@ -82,7 +82,7 @@ def serialize_with_weights(model: ir.Model) -> tuple[bytes, Arrays]:
             continue
         kept[name] = np.ascontiguousarray(tensor.numpy())
         value.const_value = ir.ExternalTensor(
-            "weights", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape), name=name
+            "weights", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
         )
     return ir.to_proto(model).SerializeToString(), kept
 

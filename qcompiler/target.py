@@ -24,7 +24,8 @@ class Placement:
         chain_convs: Also quantize what a Conv's output feeds (through Relu-like ops) where that keeps integers flowing.
         weights_pair_safe: Bound adjacent weights so that kernels that add two 8-bit products in 16 bits cannot
             saturate (x86 without VNNI).
-        min_channels: A Conv with fewer input channels per group stays float.
+        min_reduction: A Conv that sums fewer products per output stays float: for depthwise ones rescaling costs more
+            than integers win.
     """
 
     weighted_ops: frozenset[str] = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
@@ -32,7 +33,7 @@ class Placement:
     residual_adds: bool = False
     chain_convs: bool = False
     weights_pair_safe: bool = False
-    min_channels: int = 1
+    min_reduction: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,19 @@ def ones(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return np.ones(shape, np.float32)
 
 
+def _truncated(path: Path) -> None:
+    np.savez(path, x=ones(64, 4))
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def _folder_of(name: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.mkdir()
+        (path / name).write_bytes(b"x")
+
+    return write
+
+
 DATA: dict[str, Callable[[Path], object]] = {
     "other-name": npz(images=ones(4, 4)),
     "nothing": npz(),
@@ -143,11 +156,11 @@ DATA: dict[str, Callable[[Path], object]] = {
     "label": npz(x=ones(4, 4), label=np.zeros(4)),
     "scalar": npz(x=np.float32(1)),
     "no-zip": lambda path: path.write_bytes(b"not a zip"),
-    "truncated": lambda path: (np.savez(path, x=ones(64, 4)), path.write_bytes(path.read_bytes()[:300])),
+    "truncated": _truncated,
     "empty-file": lambda path: path.write_bytes(b""),
-    "empty-folder": lambda path: path.mkdir(),
-    "folder-of-text": lambda path: (path.mkdir(), (path / "a.txt").write_text("x")),
-    "folder-of-broken": lambda path: (path.mkdir(), (path / "a.npz").write_bytes(b"x")),
+    "empty-folder": Path.mkdir,
+    "folder-of-text": _folder_of("a.txt"),
+    "folder-of-broken": _folder_of("a.npz"),
 }
 
 WORDS: dict[str, tuple[list[str], int]] = {

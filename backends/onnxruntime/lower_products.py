@@ -58,7 +58,7 @@ class LowerProducts(Pass):
 
     def _lower(self, lowering: Lowering, node: ir.Node, left: Operand, right: Operand) -> None:
         tail, bias = _bias(node, right)
-        if node.op_type == "Gemm" and node.attributes.get_int("transB", 0):
+        if node.op_type == "Gemm" and node.attributes.get_int("transB"):
             right = lowering.transposed(right)
         if self.saturating:
             if left.constant is not None:
@@ -82,7 +82,7 @@ class LowerProducts(Pass):
 def _refusal(node: ir.Node, left: Operand, right: Operand) -> str:
     """Why no integer product takes these operands; empty where one does."""
     if node.op_type == "Gemm":
-        if node.attributes.get_float("alpha", 1.0) != 1 or node.attributes.get_int("transA", 0):
+        if node.attributes.get_float("alpha", 1.0) != 1 or node.attributes.get_int("transA"):
             return "Gemm with alpha or a transposed activation"
         if len(node.inputs) > 2 and node.attributes.get_float("beta", 1.0) != 1:
             return "Gemm with beta"
@@ -90,7 +90,7 @@ def _refusal(node: ir.Node, left: Operand, right: Operand) -> str:
             return "Gemm with a weight computed at run time"
     if left.scale.size > 1:
         return "a scale per channel on the first operand"
-    transposed = node.op_type == "Gemm" and node.attributes.get_int("transB", 0)
+    transposed = node.op_type == "Gemm" and node.attributes.get_int("transB")
     dims = len(right.codes.shape) if right.codes.shape is not None else 0
     if right.scale.size > 1 and (dims != 2 or right.axis != (0 if transposed else 1)):
         return "the scale of the second operand is not per column"

@@ -43,7 +43,7 @@ class Operand:
 def operand_of(value: ir.Value | None) -> Operand | None:
     """What a DequantizeLinear with constant parameters reads; None for anything else."""
     producer = None if value is None else value.producer()
-    if producer is None or producer.op_type != "DequantizeLinear" or producer.attributes.get_int("block_size", 0):
+    if producer is None or producer.op_type != "DequantizeLinear" or producer.attributes.get_int("block_size"):
         return None
     codes, scale_value = producer.inputs[0], producer.inputs[1]
     scale = constant_array(scale_value)

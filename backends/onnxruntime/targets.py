@@ -12,7 +12,7 @@ ORT_CPU = Target(
     aliases=("ort", "ort-cpu-x86", "cpu"),
     opset=21,
     emitter="qcompiler.backends.onnxruntime.emitter:OnnxruntimeEmitter",
-    placement=Placement(weighted_ops=frozenset({"Conv", "MatMul", "Gemm"}), weights_pair_safe=True),
+    placement=Placement(frozenset({"Conv", "MatMul", "Gemm"}), weights_pair_safe=True, min_reduction=26),
     runtime="onnxruntime >= 1.18",
     native_ops=_NATIVE,
     domains=frozenset({"", "com.microsoft"}),
@@ -23,6 +23,7 @@ ORT_CPU = Target(
         "every quantized MatMul, Gemm and Conv runs in an integer kernel; leftovers are counted and reported",
         "--portable: standard operators only (MatMulInteger, ConvInteger), no com.microsoft",
         "ConvTranspose stays float: onnxruntime has no integer kernel for it",
+        "depthwise Convs stay float: rescaling costs more than integers win",
     ),
 )
 
@@ -32,7 +33,7 @@ ORT_CPU_ARM64 = Target(
     aliases=("ort-arm64", "arm64"),
     opset=21,
     emitter="qcompiler.backends.onnxruntime.emitter:OnnxruntimeEmitter",
-    placement=Placement(weighted_ops=frozenset({"Conv", "MatMul", "Gemm"})),
+    placement=Placement(frozenset({"Conv", "MatMul", "Gemm"}), min_reduction=26),
     runtime="onnxruntime >= 1.18",
     native_ops=_NATIVE,
     domains=frozenset({"", "com.microsoft"}),

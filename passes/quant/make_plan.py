@@ -14,11 +14,18 @@ from qcompiler.scheme import PerAxis, PerTensor, QuantScheme, TensorQuant
 from qcompiler.target import Target
 
 
-def make_plan(model: ir.Model, target: Target, sites: Sites, thresholds: Mapping[str, float]) -> QuantPlan:
+def make_plan(
+    model: ir.Model,
+    target: Target,
+    sites: Sites,
+    thresholds: Mapping[str, float],
+    weights: Mapping[str, dict[int, TensorQuant]] | None = None,
+) -> QuantPlan:
     """Fill in the numbers.
 
     Args:
         thresholds: Source tensor to the magnitude that maps to qmax; nodes with an input that has none stay float.
+        weights: Quantization of weights by node, where an earlier plan for the same sites has it.
     """
     plan = QuantPlan(floats=dict(sites.floats))
     nodes = {node.name: node for node in model.graph}
@@ -35,7 +42,8 @@ def make_plan(model: ir.Model, target: Target, sites: Sites, thresholds: Mapping
             scale = np.float32(shared[tensor] / target.activation.qmax)
             plan.tensors[tensor] = TensorQuant(target.activation, np.asarray(np.maximum(scale, SMALLEST_SCALE)))
         if name in sites.weights:
-            plan.weights[name] = {
+            known = None if weights is None else weights.get(name)
+            plan.weights[name] = known or {
                 index: _weight_quant(node, index, axis, target) for index, axis in sites.weights[name].items()
             }
     plan.groups = [group for group in sites.groups if all(member in plan.tensors for member in group)]
@@ -64,5 +72,5 @@ def sum_axis(node: ir.Node, index: int, dims: int) -> int | None:
     if node.op_type == "MatMul":
         return dims - 2 if index == 1 else dims - 1
     if node.op_type == "Gemm":
-        return 1 if node.attributes.get_int("transB", 0) else 0
+        return 1 if node.attributes.get_int("transB") else 0
     return None

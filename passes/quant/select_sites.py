@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -82,12 +83,10 @@ def _select(node: ir.Node, placement: Placement, sites: Sites) -> str:
         return "its weight is a vector or empty"
     if node.op_type != "MatMul" and weight_index != WEIGHT_INPUT:
         return "its weight is not the second input"
-    if node.op_type == "Gemm" and node.attributes.get_int("transA", 0):
+    if node.op_type == "Gemm" and node.attributes.get_int("transA"):
         return "Gemm with a transposed activation"
-    if node.op_type in ("Conv", "ConvTranspose"):
-        channels = shape[1] if node.op_type == "Conv" else shape[0] // node.attributes.get_int("group", 1)
-        if channels < placement.min_channels:
-            return f"{channels} input channels per group, fewer than {placement.min_channels}"
+    if node.op_type == "Conv" and (products := math.prod(shape[1:])) < placement.min_reduction:
+        return f"sums {products} products per output, fewer than the {placement.min_reduction} that pay for rescaling"
     _enter(node, (1 - weight_index,), {weight_index: _channel_axis(node, weight_index, len(shape))}, sites)
     return ""
 
@@ -99,7 +98,7 @@ def _channel_axis(node: ir.Node, index: int, dims: int) -> int | None:
     if node.op_type == "ConvTranspose":
         return 1 if node.attributes.get_int("group", 1) == 1 else None
     if node.op_type == "Gemm":
-        return 0 if node.attributes.get_int("transB", 0) else 1
+        return 0 if node.attributes.get_int("transB") else 1
     if dims > 2:
         return None  # a stack of matrices: integer kernels take per-column scales for one matrix only
     return 1 if index == 1 else 0

@@ -82,3 +82,22 @@ class Split:
 def hold_back(source: Source, share: float = 0.125) -> Split:
     """A split of `source` that holds back about `share` of it, at least one sample of two and 16 at most."""
     return Split(source, share)
+
+
+class FirstFeeds:
+    """Feeds handed on as they are, with the first few kept.
+
+    Attributes:
+        feeds: At most `count` feeds of at most `rows` samples each.
+    """
+
+    def __init__(self, batches: Split | Source, count: int, rows: int) -> None:
+        self.feeds: list[Arrays] = []
+        self._batches, self._count, self._rows = batches, count, rows
+
+    def __iter__(self) -> Iterator[Arrays]:
+        inputs = (self._batches.source if isinstance(self._batches, Split) else self._batches).inputs
+        for feed in self._batches:
+            if len(self.feeds) < self._count:
+                self.feeds.append(slice_rows(feed, inputs, 0, self._rows))
+            yield feed

@@ -36,7 +36,8 @@ def parser() -> Parser:
     data = made.add_argument_group("calibration and verification")
     add_data(data)
     data.add_argument("--validate", metavar="D", help="samples to verify on; default: a held-back share of --calib")
-    data.add_argument("--method", metavar="M", help="minmax, percentile[:99.99], mse (default) or entropy")
+    data.add_argument("--method", metavar="M",
+                      help="clipping: auto (default, measured), minmax, percentile[:99.99], mse or entropy")
     data.add_argument("--percentile", metavar="P", help="for --method percentile")
     data.add_argument("--min-sqnr", metavar="DB", help="exit 1 where a float output has a lower signal to noise ratio")
     data.add_argument("--min-cosine", metavar="C", help="exit 1 where a float output has a lower mean cosine")
@@ -47,6 +48,8 @@ def parser() -> Parser:
     plan.add_argument("--include", metavar="RE", action="append", help="only nodes whose name matches; repeatable")
     plan.add_argument("--exclude", metavar="RE", action="append", help="nodes that stay float; repeatable")
     plan.add_argument("--exclude-op", metavar="OP", action="append", help="operator types that stay float; repeatable")
+    plan.add_argument("--float-share", metavar="X", help="share of the nodes, the most harmful, that may stay float")
+    plan.add_argument("--goal-sqnr", metavar="DB", help="only as far as the outputs stay below this SQNR (20)")
     plan.add_argument("--plan", metavar="FILE", help="a plan.json to carry out")
     plan.add_argument("--passes", metavar="+X,-Y", action="append", help="add and remove passes; see `qcompile passes`")
     graph = made.add_argument_group("the emitted graph")

@@ -1,0 +1,122 @@
+"""One session in which the quantization of each node can be switched and every scale can be set, run by run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from qcompiler.graph import FreshNames, make_node
+from qcompiler.passes.quant.insert_qdq import InsertQdq
+from qcompiler.passes.quant.quantize_weights import QuantizeWeights
+from qcompiler.plan import QuantPlan
+from qcompiler.session import Arrays, Feeds, Session
+
+
+class SwitchedModel:
+    """A float model with a plan, each node of which is quantized or not from run to run.
+
+    input -> Where(switch of the node, DequantizeLinear(QuantizeLinear(input, scale), scale), input)
+
+    Args:
+        model: Normalized float model; left as it is.
+        feeds: The samples that every measurement runs on.
+    """
+
+    def __init__(self, model: ir.Model, plan: QuantPlan, feeds: Sequence[Feeds], *, threads: int = 0) -> None:
+        switched, self._switches, self._scales = _with_switches(model, plan)
+        self._session = Session(switched, threads=threads)
+        self._feeds = feeds
+        self._plan_scales = {tensor: np.asarray(quant.scale) for tensor, quant in plan.tensors.items()}
+        self._reference = [self._run(feed, (), {}) for feed in feeds]
+
+    @property
+    def nodes(self) -> Collection[str]:
+        """Every node that can be quantized."""
+        return self._switches.keys()
+
+    def noise(self, quantized: Collection[str], scales: Mapping[str, float] | None = None) -> float:
+        """Noise over signal power with these nodes quantized: mean over float outputs and samples; 0 where equal.
+
+        Args:
+            scales: Tensor to scale, in place of the plan's.
+        """
+        ratios = []
+        for feed, reference in zip(self._feeds, self._reference, strict=True):
+            outputs = self._run(feed, quantized, scales or {})
+            for name, wanted in reference.items():
+                if wanted.dtype.kind == "f" and wanted.size:
+                    ratios.append(_noise(wanted, outputs[name]))
+        return float(np.mean(ratios)) if ratios else 0.0
+
+    def _run(self, feed: Feeds, quantized: Collection[str], scales: Mapping[str, float]) -> Arrays:
+        states = {name: np.asarray(node in quantized) for node, name in self._switches.items()}
+        numbers = {
+            name: np.asarray(scales.get(tensor, self._plan_scales[tensor]), np.float32)
+            for tensor, name in self._scales.items()
+        }
+        return self._session.run({**feed, **states, **numbers})
+
+
+def decibels(noise: float) -> float:
+    """SQNR in dB of a noise over signal power."""
+    return float("inf") if noise == 0 else -10 * float(np.log10(noise))
+
+
+def _noise(
+    wanted: np.ndarray[tuple[int, ...], np.dtype[np.floating]],
+    found: np.ndarray[tuple[int, ...], np.dtype[np.floating]],
+) -> float:
+    if wanted.shape != found.shape:  # a data-dependent shape changed
+        return 1.0
+    one = wanted.astype(np.float64)
+    error = np.square(one - found).sum()
+    signal = np.square(one).sum()
+    return float(error / signal) if signal and np.isfinite(error) else float(error > 0)
+
+
+def _with_switches(model: ir.Model, plan: QuantPlan) -> tuple[ir.Model, dict[str, str], dict[str, str]]:
+    """The graph, its switch inputs by node and its scale inputs by tensor."""
+    copy = model.clone()
+    graph = copy.graph
+    before = {node.name: tuple(node.inputs) for node in graph if node.name in plan.nodes}
+    QuantizeWeights(plan).run(copy)
+    InsertQdq(plan).run(copy)
+    names = FreshNames(copy)
+    switches: dict[str, str] = {}
+    for node in list(graph):
+        if node.name not in before:
+            continue
+        switch = _add_input(graph, names(f"{node.name}/switch"), ir.DataType.BOOL)
+        switches[str(node.name)] = str(switch.name)
+        for index, (old, new) in enumerate(zip(before[node.name], node.inputs, strict=True)):
+            if old is new or old is None or new is None:
+                continue
+            if old.producer() is None and old.const_value is not None and old.name not in graph.initializers:
+                graph.register_initializer(old)
+            output = names(f"{node.name}/input_{index}")
+            where = make_node("Where", [switch, new, old], output=output, dtype=new.dtype, shape=new.shape)
+            graph.insert_before(node, where)
+            node.replace_input_with(index, where.outputs[0])
+    return copy, switches, _free_scales(graph, plan, names)
+
+
+def _free_scales(graph: ir.Graph, plan: QuantPlan, names: FreshNames) -> dict[str, str]:
+    scales: dict[str, str] = {}
+    for node in graph:
+        value = node.inputs[0] if node.op_type == "QuantizeLinear" else None
+        if value is None or value.name not in plan.tensors:
+            continue
+        scale = _add_input(graph, names(f"{value.name}/scale"), ir.DataType.FLOAT)
+        node.replace_input_with(1, scale)
+        for use in node.outputs[0].uses():
+            use.node.replace_input_with(1, scale)
+        scales[value.name] = str(scale.name)
+    return scales
+
+
+def _add_input(graph: ir.Graph, name: str, dtype: ir.DataType) -> ir.Value:
+    value = ir.Value(name=name, shape=ir.Shape([]), type=ir.TensorType(dtype))
+    graph.inputs.append(value)
+    return value
