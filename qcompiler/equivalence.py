@@ -31,13 +31,13 @@ class EquivalenceGuard:
     threads: int = 0
     bound: float = RELATIVE_BOUND
     worst: float = 0.0
-    _known: tuple[int, list[Arrays]] | None = field(default=None, repr=False)
+    _known: tuple[ir.Model, list[Arrays]] | None = field(default=None, repr=False)
 
     def reference(self, model: ir.Model) -> list[Arrays]:
         """Outputs of `model` on the samples, kept for later calls with the same object."""
-        if self._known is None or self._known[0] != id(model):
+        if self._known is None or self._known[0] is not model:  # not its id: a later model may get it
             session = Session(model, threads=self.threads)
-            self._known = (id(model), [session.run(sample) for sample in self.samples])
+            self._known = (model, [session.run(sample) for sample in self.samples])
         return self._known[1]
 
     def __call__(self, before: ir.Model, after: ir.Model) -> str:

@@ -60,7 +60,8 @@ class QuantPlan:
         """Read a plan.
 
         Raises:
-            UsageError: Not JSON, another schema, an unknown type, a scale that is not positive and finite.
+            UsageError: Not JSON, another schema, an unknown type, a scale that is not positive and finite, or not of
+                the shape of its granularity.
         """
         try:
             document = msgspec.json.decode(data)
@@ -127,8 +128,12 @@ def _quant_from_json(entry: dict[str, Any], where: str) -> TensorQuant:
     if axis is not None:
         granularity = PerAxis(int(axis)) if block is None else PerBlock(int(axis), int(block))
     scheme = QuantScheme(dtype, granularity, bool(entry.get("symmetric", True)), int(entry.get("bits", dtype.bitwidth)))
-    scale = np.asarray(entry["scale"], np.float32)
+    with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused
+        scale = np.asarray(entry["scale"], np.float32)
     if not np.all(np.isfinite(scale)) or not np.all(scale > 0):
         raise UsageError("a scale must be positive and finite", where=where)
+    fits = isinstance(granularity, PerBlock) or scale.ndim == isinstance(granularity, PerAxis)
+    if not fits or not scale.size:
+        raise UsageError("a scale is one number, with an axis a list of them", where=where)
     zero = entry.get("zero_point")
     return TensorQuant(scheme, scale, None if zero is None else np.asarray(zero, dtype.numpy()))
