@@ -5,8 +5,11 @@ if __name__ != "qcompiler.passes":
 
 TABLE: dict[str, str] = {
     "carry-float16": "qcompiler.passes.precision.carry_float16:CarryFloat16",
+    "carry-float32": "qcompiler.passes.precision.carry_float32:CarryFloat32",
     "insert-qdq": "qcompiler.passes.quant.insert_qdq:InsertQdq",
     "quantize-weights": "qcompiler.passes.quant.quantize_weights:QuantizeWeights",
+    "fold-affine": "qcompiler.passes.fold.fold_affine:FoldAffine",
+    "fold-batch-norm": "qcompiler.passes.fold.fold_batch_norm:FoldBatchNorm",
     "sum-to-add": "qcompiler.passes.canonical.sum_to_add:SumToAdd",
     "recognise-norms": "qcompiler.passes.canonical.recognise_norms:RecogniseNorms",
     "recognise-activations": "qcompiler.passes.canonical.recognise_activations:RecogniseActivations",

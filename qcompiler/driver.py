@@ -27,7 +27,10 @@ from qcompiler.evaluation.compare import Comparison, compare_emitted, missed_gat
 from qcompiler.filters import nodes_kept_float
 from qcompiler.options import CompileOptions
 from qcompiler.passes.canonical.pipeline import canonical_passes
+from qcompiler.passes.fold.pipeline import fold_passes
+from qcompiler.passes.normalize.inline_functions import InlineFunctions
 from qcompiler.passes.normalize.pipeline import normalize_passes
+from qcompiler.passes.precision.carry_float32 import CarryFloat32, refuse_bfloat16
 from qcompiler.passes.quant.insert_qdq import InsertQdq
 from qcompiler.passes.quant.make_plan import make_plan
 from qcompiler.passes.quant.quantize_weights import QuantizeWeights
@@ -82,6 +85,7 @@ class _Run:
         source_path = "" if isinstance(given, ir.Model) else str(given)
         with self.phase("read"):
             model = given.clone() if isinstance(given, ir.Model) else load_model(Path(given))
+            refuse_bfloat16(model)
             source = self.calibration_source(model)
             guard = EquivalenceGuard([source.peek()], options.threads)
         with self.phase("normalize"):
@@ -185,16 +189,23 @@ class _Run:
         return (dump,)
 
     def float_passes(self, model: ir.Model, guard: EquivalenceGuard) -> ir.Model:
-        """Normalize, then canonical forms; both proven on real inputs."""
+        """Carry float16 in float32, normalize, then canonical forms; all but the first proven on real inputs."""
         target = self.target
         passes = self.edited(
-            [*normalize_passes(target.opset, target.native_ops), *canonical_passes(target.opset, target.native_ops)]
+            [
+                *normalize_passes(target.opset, target.native_ops),
+                *canonical_passes(target.opset, target.native_ops),
+                *fold_passes(),
+            ]
         )
-        known = {item.name for item in passes} | {"quantize-weights", "insert-qdq", *registry.pass_names()}
+        known = {*(item.name for item in passes), "quantize-weights", "insert-qdq", *registry.pass_names()}
         for name in self.options.dump_after:
             if name not in known:
                 raise registry.unknown("pass", name, known)
+        model, inlined = Pipeline([InlineFunctions()], self.hooks(), guard).run(model)
+        model, carried = Pipeline([CarryFloat32()], self.hooks()).run(model)
         model, runs = Pipeline(passes, self.hooks(), guard).run(model)
+        runs = (*inlined, *carried, *runs)
         self.runs += runs
         self.log.extend(diagnostics_of(runs))
         return model

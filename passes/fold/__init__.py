@@ -1,0 +1,1 @@
+"""Float rewrites that leave fewer nodes: what follows a layer goes into its weights."""

@@ -1,0 +1,13 @@
+"""The order of folding."""
+
+from __future__ import annotations
+
+from qcompiler.passes.cleanup.drop_unused import DropUnused
+from qcompiler.passes.fold.fold_affine import FoldAffine
+from qcompiler.passes.fold.fold_batch_norm import FoldBatchNorm
+from qcompiler.pipeline import Pass
+
+
+def fold_passes() -> tuple[Pass, ...]:
+    """What follows a layer, into the layer; after recognition, which knows some of these nodes as parts of forms."""
+    return (FoldAffine(), FoldBatchNorm(), FoldAffine(), DropUnused())  # a norm behind a bias, a gain behind a norm
