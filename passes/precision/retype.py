@@ -35,13 +35,14 @@ class Retyper:
     def run(self) -> None:
         """Convert the model in place."""
         graph = self.model.graph
+        stated = [value.dtype for value in graph.outputs]
         if self.half_io:
             for value in graph.inputs:
                 if value.dtype == FLOAT:
                     _set_type(value, HALF)
         self._graph(graph)
-        wanted = HALF if self.half_io else FLOAT
         for index, value in enumerate(graph.outputs):
+            wanted = HALF if self.half_io or stated[index] == HALF else FLOAT
             if is_carried(value) and value.dtype != wanted:
                 self._return(index, value, wanted)
         for inner in self.model.graphs():
