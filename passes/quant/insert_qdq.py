@@ -13,6 +13,9 @@ from qcompiler.pipeline import Outcome, Pass, Skip
 from qcompiler.plan import QuantPlan
 from qcompiler.scheme import TensorQuant
 
+Parameter = tuple[ir.DataType, tuple[int, ...], bytes]
+"""Type, shape and content of a scale or zero point: equal ones are one initializer."""
+
 
 @dataclass(frozen=True)
 class InsertQdq(Pass):
@@ -25,7 +28,7 @@ class InsertQdq(Pass):
     def run(self, model: ir.Model) -> Outcome:
         names = FreshNames(model)
         dequantized: dict[str, ir.Value] = {}
-        scales: dict[bytes, ir.Value] = {}
+        scales: dict[Parameter, ir.Value] = {}
         matched, skipped = [], []
         planned = set(self.plan.nodes)
         for node in list(model.graph):
@@ -51,7 +54,7 @@ class InsertQdq(Pass):
 
 
 def _insert_pair(
-    graph: ir.Graph, value: ir.Value, quant: TensorQuant, names: FreshNames, scales: dict[bytes, ir.Value]
+    graph: ir.Graph, value: ir.Value, quant: TensorQuant, names: FreshNames, scales: dict[Parameter, ir.Value]
 ) -> ir.Value:
     dtype = quant.scheme.dtype
     zero = quant.zero_point if quant.zero_point is not None else np.zeros(quant.scale.shape, dtype.numpy())
@@ -59,7 +62,7 @@ def _insert_pair(
     scale = quant.scale.astype(carrier.numpy())
     parameters = []
     for array, wish, kind in ((scale, "scale", carrier), (zero, "zero_point", dtype)):
-        key = kind.name.encode() + array.tobytes()
+        key = (kind, array.shape, array.tobytes())
         if key not in scales:
             wished = f"{value.name}_scale" if wish == "scale" else f"{dtype.name.lower()}_zero_point"
             scales[key] = add_initializer(graph, array, names(wished), kind)

@@ -67,6 +67,9 @@ def _select(node: ir.Node, placement: Placement, sites: Sites) -> str:
     if all(constant):
         return "both inputs are constant"
     if not any(constant):
+        odd = [value.dtype for value in inputs if value is not None and value.dtype not in (None, *_FLOAT_TYPES)]
+        if odd and odd[0] is not None:
+            return f"its inputs are {odd[0].name.lower()}"
         if node.op_type not in placement.product_ops:
             return "its weight is computed at run time"
         if any((rank(value) or 2) < 2 for value in inputs):
