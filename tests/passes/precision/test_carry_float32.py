@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 
 import qcompiler
+from qcompiler.equivalence import EquivalenceGuard
 from qcompiler.errors import UnsupportedError
 from qcompiler.passes.precision.carry_float32 import CarryFloat32
 from qcompiler.session import Session
@@ -95,6 +96,17 @@ def test_float16_source_compiles_to_integer_products(target: str) -> None:
     else:
         kinds = [node.op_type for node in result.model.graph]
         assert not {"MatMul", "Gemm"} & set(kinds)
+
+
+def test_guard_knows_the_rounding_of_float16_outputs() -> None:
+    one = ir.from_onnx_text(HEAD + "g (float16[2] x) => (float16[2] y) { y = Identity(x) }")
+    for step, agrees in ((1, True), (8, False)):
+        other = ir.from_onnx_text(
+            HEAD + f"""g (float16[2] x) => (float16[2] y) {{ f = Cast<to = 1>(x)
+              c = Constant<value = float {{ {1 + step * 2.0**-10:.10f} }}>() m = Mul(f, c) y = Cast<to = 10>(m) }}"""
+        )
+        guard = EquivalenceGuard([{"x": np.array([1, 0.25], np.float16)}])
+        assert (guard(one, other) == "") is agrees
 
 
 def test_bfloat16_is_refused_by_name(tmp_path: Path) -> None:
