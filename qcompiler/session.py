@@ -19,6 +19,10 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 _INLINE_BYTES = 4096  # small tensors stay in the graph: shape inference and fusions read them
 
+_BIAS_QUANTIZER = "WeightBiasQuantization"
+"""onnxruntime's rewrite of a float bias to int32 divides in the scales' type: in float16, bias / (sx * sw) overflows
+beyond 65504 and the layer's output is garbage (1.31). Integers of that size are common, so it is off in such graphs."""
+
 
 class Session:
     """An onnxruntime CPU session over an in-memory model.
@@ -48,8 +52,11 @@ class Session:
         if self._kept:
             values = [ort.OrtValue.ortvalue_from_numpy(array) for array in self._kept.values()]
             options.add_external_initializers(list(self._kept), values)
+        unsafe = [_BIAS_QUANTIZER] if _quantizes_float16(model) else []
         try:
-            self._session = ort.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(
+                proto, options, providers=["CPUExecutionProvider"], disabled_optimizers=unsafe
+            )
         except Exception as error:  # onnxruntime raises many unrelated types
             raise ModelError(f"onnxruntime refuses the model: {_first_line(error)}") from error
         self.input_names: tuple[str, ...] = tuple(item.name for item in self._session.get_inputs())
@@ -85,6 +92,11 @@ def serialize_with_weights(model: ir.Model) -> tuple[bytes, Arrays]:
             "weights", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
         )
     return ir.to_proto(model).SerializeToString(), kept
+
+
+def _quantizes_float16(model: ir.Model) -> bool:
+    scales = (node.inputs[1] for node in model.graph if node.op_type == "DequantizeLinear")
+    return any(scale is not None and scale.dtype == ir.DataType.FLOAT16 for scale in scales)
 
 
 def run_all(

@@ -89,3 +89,14 @@ def test_what_onnxruntime_refuses_is_a_model_error_of_one_line() -> None:
     with pytest.raises(ModelError, match="onnxruntime refuses the model") as caught:
         Session(model)
     assert "\n" not in str(caught.value)
+
+
+def test_biases_of_float16_graphs_are_not_quantized_by_onnxruntime() -> None:
+    """bias / (sx * sw) = 1e5 does not fit float16: onnxruntime's own rewrite would clip it to -32768."""
+    text = """m (float16[1, 1, 2, 2] x) => (float16[1, 1, 2, 2] y) {
+        xq = QuantizeLinear(x, sx, z)  xd = DequantizeLinear(xq, sx, z)  wd = DequantizeLinear(w, sw, z)
+        c = Conv(xd, wd, b)  yq = QuantizeLinear(c, sy, z)  y = DequantizeLinear(yq, sy, z) }"""
+    constants = {"sx": np.float16(0.01), "sw": np.float16(0.001), "sy": np.float16(0.01), "b": np.ones(1, np.float16)}
+    model = build(text, **constants, z=np.int8(0), w=np.full((1, 1, 1, 1), 100, np.int8))
+    y = Session(model).run({"x": np.zeros((1, 1, 2, 2), np.float16)})["y"]
+    np.testing.assert_allclose(y, 1, atol=0.006)
