@@ -96,7 +96,7 @@ def test_biases_of_float16_graphs_are_not_quantized_by_onnxruntime() -> None:
     text = """m (float16[1, 1, 2, 2] x) => (float16[1, 1, 2, 2] y) {
         xq = QuantizeLinear(x, sx, z)  xd = DequantizeLinear(xq, sx, z)  wd = DequantizeLinear(w, sw, z)
         c = Conv(xd, wd, b)  yq = QuantizeLinear(c, sy, z)  y = DequantizeLinear(yq, sy, z) }"""
-    constants = {"sx": np.float16(0.01), "sw": np.float16(0.001), "sy": np.float16(0.01), "b": np.ones(1, np.float16)}
-    model = build(text, **constants, z=np.int8(0), w=np.full((1, 1, 1, 1), 100, np.int8))
+    model = build(text, sx=np.float16(0.01), sw=np.float16(0.001), sy=np.float16(0.01), b=np.ones(1, np.float16),
+                  z=np.int8(0), w=np.full((1, 1, 1, 1), 100, np.int8))  # fmt: skip
     y = Session(model).run({"x": np.zeros((1, 1, 2, 2), np.float16)})["y"]
     np.testing.assert_allclose(y, 1, atol=0.006)
