@@ -1,4 +1,4 @@
-"""Weights become codes behind a DequantizeLinear: bit equal to the reference, made once, float kept where it is read."""
+"""Weights become codes behind a DequantizeLinear: bit equal to the reference, made once, float kept where read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def quant_of(weight: np.ndarray[Any, Any], axis: int | None) -> TensorQuant:
 
 
 def plan_of(**weights: dict[int, TensorQuant]) -> QuantPlan:
-    return QuantPlan(weights=weights, nodes={name: (0,) for name in weights})
+    return QuantPlan(weights=weights, nodes=dict.fromkeys(weights, (0,)))
 
 
 @pytest.mark.parametrize("axis", [None, 0, 1])

@@ -142,7 +142,7 @@ def test_ranges_come_from_before_layout_operators() -> None:
 def test_members_of_a_concat_share_a_scale_where_they_and_it_are_quantized() -> None:
     text = """m (float[2, 4] x, float[2, 4] z) => (float[2, 5] y, float[2, 5] k) {
         a = Relu(x) b = Neg(z) c = Concat<axis = 1>(a, b) [n] y = MatMul(c, w) [other] k = MatMul(a, v) }"""
-    constants = {"w": weight(8, 5), "v": weight(4, 5)}
+    constants: dict[str, Any] = {"w": weight(8, 5), "v": weight(4, 5)}
     assert sites_of(text, **constants).groups == [("c", "a")]
     assert sites_of(text, excluded=("n",), **constants).groups == []
     assert sites_of(text, excluded=("other",), **constants).groups == []

@@ -1,0 +1,199 @@
+"""What measurement decides: clipping rules, and which nodes stay float within their share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from qcompiler.calibration.observers import Histogram
+from qcompiler.calibration.runner import calibrate
+from qcompiler.calibration.table import CalibrationTable
+from qcompiler.passes.quant.choose_ranges import POWERS, candidates, choose_rule, refine_by_group
+from qcompiler.passes.quant.keep_sensitive_float import keep_sensitive_float
+from qcompiler.passes.quant.make_plan import make_plan
+from qcompiler.passes.quant.node_groups import node_groups
+from qcompiler.passes.quant.select_sites import Sites, select_sites
+from qcompiler.passes.quant.switched_model import SwitchedModel, decibels
+from qcompiler.passes.quant.tune_plan import Tuned, tune_plan
+from qcompiler.plan import QuantPlan
+from qcompiler.session import Feeds
+from qcompiler.target import Target
+from tests.building import build
+
+PLAIN = Target("plain", "", 21, "")
+RANDOM = np.random.default_rng(0)
+TEXT = """m (float[N, 16] x) => (float[N, 16] y) {
+    [a] h = MatMul(x, wa) i = Tanh(h) [b] j = MatMul(i, wb) k = Relu(j) [c] l = MatMul(k, wc) y = Add(l, i) }"""
+
+
+def net(**changes: Any) -> ir.Model:
+    weights: dict[str, Any] = {name: np.random.default_rng(index).standard_normal((16, 16)).astype(np.float32) / 4
+               for index, name in enumerate(("wa", "wb", "wc"))}  # fmt: skip
+    return build(TEXT, **{**weights, **changes})
+
+
+def feeds_with_outliers(share: float = 0.01, size: float = 30.0) -> list[Feeds]:
+    feeds: list[Feeds] = []
+    for seed in (1, 2):
+        random = np.random.default_rng(seed)
+        x = random.standard_normal((32, 16)).astype(np.float32)
+        x[random.random(x.shape) < share] *= size
+        feeds.append({"x": x})
+    return feeds
+
+
+FEEDS = feeds_with_outliers()
+
+
+def calibrated(model: ir.Model, feeds: list[Feeds] | None = None) -> tuple[Sites, CalibrationTable]:
+    sites = select_sites(model, PLAIN.placement)
+    return sites, calibrate(model, sorted(set(sites.sources.values())), feeds or FEEDS)
+
+
+def scales_of(plan: QuantPlan) -> dict[str, float]:
+    return {tensor: float(quant.scale) for tensor, quant in plan.tensors.items()}
+
+
+def ready(model: ir.Model) -> tuple[SwitchedModel, dict[float, dict[str, float]], QuantPlan]:
+    """A switched model, scales by power, and the plan of power 2."""
+    sites, table = calibrated(model)
+    plans = {power: make_plan(model, PLAIN, sites, found) for power, found in candidates(table.tensors, 127).items()}
+    return SwitchedModel(model, plans[2.0], FEEDS), {p: scales_of(plan) for p, plan in plans.items()}, plans[2.0]
+
+
+def test_candidates_clip_less_the_higher_the_power() -> None:
+    _, table = calibrated(net())
+    found = candidates(table.tensors, 127)
+    assert list(found) == list(POWERS)
+    for name, histogram in table.tensors.items():
+        ordered = [found[power][name] for power in sorted(POWERS)]
+        assert ordered == sorted(ordered)
+        assert found[math.inf][name] == histogram.absmax
+
+
+def test_powers_differ_on_an_outlier() -> None:
+    values = np.append(np.random.default_rng(0).standard_normal(100_000), 8.0).astype(np.float32)
+    found = candidates({"t": Histogram().observe(values)}, 127)
+    assert found[2.0]["t"] < 0.8 * found[math.inf]["t"] == 0.8 * 8.0
+    assert found[2.0]["t"] < found[3.0]["t"]
+
+
+def test_tensors_that_were_never_seen_have_no_candidate() -> None:
+    assert candidates({"t": Histogram()}, 127) == {power: {} for power in POWERS}
+
+
+def test_the_rule_with_least_measured_noise_is_chosen() -> None:
+    switched, scales, plan = ready(net())
+    best, measured = choose_rule(switched, plan.nodes, scales)
+    fresh = {power: switched.noise(plan.nodes, found) for power, found in scales.items()}
+    assert measured == fresh
+    assert measured[best] == min(measured.values())
+    assert len(set(measured.values())) > 1
+
+
+def test_groups_only_ever_improve_on_the_start() -> None:
+    switched, scales, plan = ready(net())
+    for start in POWERS:
+        powers, noise = refine_by_group(switched, plan.nodes, scales, start, [{"x"}, {"i", "k"}])
+        chosen = {tensor: scales[power][tensor] for tensor, power in powers.items()}
+        assert noise == pytest.approx(switched.noise(plan.nodes, chosen))
+        assert noise <= switched.noise(plan.nodes, scales[start])
+        assert powers["i"] == powers["k"]
+
+
+def test_a_scale_that_ruins_a_tensor_is_not_chosen_for_it() -> None:
+    switched, scales, plan = ready(net())
+    bad = {**scales[2.0], "k": 100.0}  # as if this rule failed on one tensor
+    powers, _ = refine_by_group(switched, plan.nodes, {2.0: bad, 3.0: scales[3.0]}, 2.0, [{"x"}, {"i"}, {"k"}])
+    assert powers["k"] == 3.0
+
+
+GROUPS = (("a",), ("b",), ("c",))
+
+
+def harmful(scales: Mapping[str, float]) -> dict[str, float]:
+    return {**scales, "i": 0.7}  # tanh with codes -1, 0, 1: node b sees noise
+
+
+def test_the_planted_harmful_node_is_the_one_kept_float() -> None:
+    switched, scales, plan = ready(net())
+    found = keep_sensitive_float(switched, harmful(scales[2.0]), GROUPS, goal=60, share=0.34)
+    assert list(found.reasons) == ["b"]
+    assert "sensitive" in found.reasons["b"]
+    assert found.before == pytest.approx(decibels(switched.noise(plan.nodes, harmful(scales[2.0]))))
+    assert found.after == pytest.approx(decibels(switched.noise(("a", "c"), harmful(scales[2.0]))))
+    assert found.after > found.before
+
+
+def test_a_member_of_a_group_that_is_too_costly_is_found_too() -> None:
+    switched, scales, _ = ready(net())
+    found = keep_sensitive_float(switched, harmful(scales[2.0]), [("a", "b", "c")], goal=60, share=0.34)
+    assert list(found.reasons) == ["b"]
+
+
+@pytest.mark.parametrize(("goal", "share"), [(60.0, 0.0), (60.0, 0.3), (-60.0, 1.0)])
+def test_nothing_is_kept_float_without_need_or_budget(goal: float, share: float) -> None:
+    switched, scales, _ = ready(net())  # three nodes of equal cost: less than a third is not enough for any
+    found = keep_sensitive_float(switched, harmful(scales[2.0]), GROUPS, goal=goal, share=share)
+    assert found.reasons == {}
+    assert found.after == found.before
+
+
+def test_share_bounds_the_multiply_adds() -> None:
+    switched, scales, _ = ready(net())
+    for share in (0.34, 0.67, 1.0):
+        found = keep_sensitive_float(switched, harmful(scales[2.0]), GROUPS, goal=math.inf, share=share)
+        total = sum(switched.costs.values())
+        assert sum(switched.costs[name] for name in found.reasons) <= share * total
+
+
+def tuned(model: ir.Model, goal: float = 20.0, share: float = 0.0, feeds: list[Feeds] | None = None) -> Tuned:
+    sites, table = calibrated(model)
+    return tune_plan(model, PLAIN, sites, table.tensors, FEEDS if feeds is None else feeds, goal=goal, share=share)
+
+
+def test_plan_is_at_least_as_good_as_every_single_rule() -> None:
+    model = net()
+    switched, scales, first = ready(model)
+    plan = tuned(model).plan
+    noise = SwitchedModel(model, plan, FEEDS).noise(plan.nodes)
+    assert noise <= min(switched.noise(first.nodes, found) for found in scales.values()) * (1 + 1e-5)
+    assert set(plan.nodes) == {"a", "b", "c"}
+    assert plan.floats == {}
+
+
+def test_nodes_kept_float_leave_the_plan_with_their_reason() -> None:
+    outliers = np.eye(16, dtype=np.float32)
+    outliers[:, 0] *= 3000  # one input of c is thousands of times larger than the others, and its weights tiny
+    undo = np.eye(16, dtype=np.float32)
+    undo[0] /= 3000
+    model = net(wb=outliers, wc=undo)
+    found = tuned(model, goal=60, share=0.4)
+    assert "c" in found.plan.floats
+    assert "sensitive" in found.plan.floats["c"]
+    assert "c" not in found.plan.nodes
+    assert "c" not in found.plan.weights
+    assert tuned(model, goal=60, share=0.0).plan.floats == {}
+
+
+def test_without_feeds_or_sites_there_is_nothing_to_measure() -> None:
+    assert set(tuned(net(), feeds=[]).plan.nodes) == {"a", "b", "c"}
+    empty = build("m (float[N, 16] x) => (float[N, 16] y) { y = Relu(x) }")
+    assert tuned(empty).plan.nodes == {}
+
+
+def test_measuring_twice_gives_the_same_plan() -> None:
+    assert tuned(net(), 60, 0.4).plan.to_json() == tuned(net(), 60, 0.4).plan.to_json()
+
+
+def test_groups_are_nodes_of_the_same_part() -> None:
+    text = """m (float[N, 16] x) => (float[N, 16] y, float[N, 4] z) {
+        [a] h = MatMul(x, w) i = Tanh(h) [b] j = MatMul(i, w) k = Tanh(j) [c] y = MatMul(k, w) [d] z = MatMul(k, v) }"""
+    model = build(text, w=np.eye(16, dtype=np.float32), v=np.ones((16, 4), np.float32))
+    assert node_groups(model, ("a", "b", "c", "d")) == (("a",), ("b", "c"), ("d",))
+    assert node_groups(model, ("c", "d")) == (("c",), ("d",))
