@@ -6,7 +6,6 @@ if __name__ != "qcompiler.passes":
 TABLE: dict[str, str] = {
     "carry-float16": "qcompiler.passes.precision.carry_float16:CarryFloat16",
     "carry-float32": "qcompiler.passes.precision.carry_float32:CarryFloat32",
-    "carry-float32": "qcompiler.passes.precision.carry_float32:CarryFloat32",
     "insert-qdq": "qcompiler.passes.quant.insert_qdq:InsertQdq",
     "quantize-weights": "qcompiler.passes.quant.quantize_weights:QuantizeWeights",
     "fold-affine": "qcompiler.passes.fold.fold_affine:FoldAffine",
