@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -19,12 +20,17 @@ from qcompiler.config import checked, nearest, read_environment, read_file
 from qcompiler.errors import ExitCode, QcompileError, UsageError
 from qcompiler.interrupt import terminate_as_exception
 
+_USERS_ERRNO = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOSPC, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
+                errno.ELOOP)  # fmt: skip
 _LEADING = ("-v", "-vv", "-q", "--verbose", "--quiet", "--json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status of `errors.ExitCode`."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for name in ("stdout", "stderr"):  # None where the caller closed it
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115  (open until the process ends)
     try:
         with terminate_as_exception():
             status = _dispatch(words)
@@ -130,12 +136,21 @@ def _guarded(run: Callable[[], int], settings: dict[str, Any]) -> int:
         raise
     except BrokenPipeError:
         raise
-    except Exception as error:
+    except OSError as error:
+        if error.filename is None or error.errno not in _USERS_ERRNO:
+            return _report_bug(error, settings)
         append_log(settings, traceback.format_exc())
-        if settings.get("verbose"):
-            traceback.print_exc()
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        return _say(f"qcompile: internal error: {what} (please report; -v shows the traceback)", ExitCode.INTERNAL)
+        raise UsageError(error.strerror or str(error), where=str(error.filename)) from error
+    except Exception as error:
+        return _report_bug(error, settings)
+
+
+def _report_bug(error: Exception, settings: dict[str, Any]) -> int:
+    append_log(settings, traceback.format_exc())
+    if settings.get("verbose"):
+        traceback.print_exc()
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return _say(f"qcompile: internal error: {what} (please report; -v shows the traceback)", ExitCode.INTERNAL)
 
 
 @contextmanager

@@ -23,9 +23,15 @@ _TOP = 4
 _NAME_WIDTH = 38
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave the reader that went away (`| head`) to the command line; rich would exit with status 1."""
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """stdout, 80 columns wide; plain text where it is no terminal."""
-    return Console(width=_WIDTH, highlight=False, soft_wrap=False)
+    return _Console(width=_WIDTH, highlight=False, soft_wrap=False)
 
 
 def show_result(result: CompileResult, output: Path | None, *, seconds: float, verbose: int = 0) -> None:

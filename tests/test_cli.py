@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
 import re
 import shlex
 import subprocess
@@ -215,6 +217,7 @@ def test_habits_print_our_words_once(driver: Driver, capsys: pytest.CaptureFixtu
         (CalibrationError("holds none", where="c.npz", hint="store x"), 4, "error: c.npz: holds none (store x)"),
         (UnsupportedError("no Gru", where="/rnn"), 3, "error: /rnn: no Gru"),
         (ValueError("by\nno"), 5, "internal error: ValueError: by no (please report; -v shows the traceback)"),
+        (OSError(36, "File name too long", "d.onnx"), 2, "error: d.onnx: File name too long"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -351,3 +354,22 @@ def test_closed_pipe_is_no_error(tmp_path: Path) -> None:
     code = f"{sys.executable} -m qcompiler targets | true"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_reader_that_stops_early_is_no_error(driver: Driver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`qcompile m.onnx | head -3`: rich's own answer would be exit status 1, a missed gate here."""
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    monkeypatch.setattr(os, "dup2", lambda *_: None)
+    assert cli.main(["m.onnx"]) == ExitCode.OK
+
+
+def test_closed_streams_are_no_error(driver: Driver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert cli.main(["m.onnx", "--json"]) == ExitCode.OK
+    assert (tmp_path / "m.ort-cpu" / "model.onnx").is_file()
