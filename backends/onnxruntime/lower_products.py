@@ -47,6 +47,8 @@ class LowerProducts(Pass):
             if left is None or right is None:
                 continue
             reason = _refusal(node, left, right)
+            if not reason and self.saturating and _may_saturate(node, left, right):
+                reason = "signed codes of an activation, for which x86 has no exact kernel"
             if reason:
                 skipped.append(Skip(str(node.name), reason))
                 continue
@@ -65,10 +67,11 @@ class LowerProducts(Pass):
                 left = lowering.unsigned(left)
             if right.constant is not None and not (right.constant.ndim == 2 and pairs_fit(right.constant, 0)):
                 right = lowering.unsigned(right)
-        if self.portable or (bias is not None and (bias.shape is None or len(bias.shape) != 1)):
+        if self.portable or left.scale.size > 1 or (bias is not None and not _is_row(bias, right)):
             inputs = [left.codes, right.codes, lowering.zero_point(left), lowering.zero_point(right)]
             product = lowering.node("MatMulInteger", inputs, "int32", node, dtype=ir.DataType.INT32)
-            made = lowering.rescaled(product, np.asarray(left.scale * right.scale), node)
+            scale = left.scale.reshape(-1, 1) if left.scale.size > 1 else left.scale
+            made = lowering.rescaled(product, np.asarray(scale * right.scale), node)
             if bias is not None:
                 made.append(lowering.node("Add", [made[-1].outputs[0], bias], "sum", node))
         else:
@@ -88,13 +91,30 @@ def _refusal(node: ir.Node, left: Operand, right: Operand) -> str:
             return "Gemm with beta"
         if right.constant is None:
             return "Gemm with a weight computed at run time"
-    if left.scale.size > 1:
-        return "a scale per channel on the first operand"
+    rows = len(left.codes.shape) if left.codes.shape is not None else 0
+    if left.scale.size > 1 and (rows != 2 or left.axis != 0):
+        return "the scale of the first operand is not per row"
     transposed = node.op_type == "Gemm" and node.attributes.get_int("transB")
     dims = len(right.codes.shape) if right.codes.shape is not None else 0
     if right.scale.size > 1 and (dims != 2 or right.axis != (0 if transposed else 1)):
         return "the scale of the second operand is not per column"
     return ""
+
+
+def _may_saturate(node: ir.Node, left: Operand, right: Operand) -> bool:
+    """Whether a signed activation meets codes that could overflow: kernels flip its sign bit and add in 16 bits."""
+    if left.constant is None and left.signed:
+        axis = 1 if node.op_type == "Gemm" and node.attributes.get_int("transB") else 0
+        weight = right.constant
+        return weight is None or not right.signed or weight.ndim != 2 or not pairs_fit(weight, axis)
+    return right.constant is None and right.signed
+
+
+def _is_row(bias: ir.Value, right: Operand) -> bool:
+    """Whether the bias has one number for each column, as the fused product wants it."""
+    if bias.shape is None or right.codes.shape is None:
+        return False
+    return len(bias.shape) == 1 and bias.shape[0] == right.codes.shape[-1]
 
 
 def _bias(node: ir.Node, right: Operand) -> tuple[ir.Node, ir.Value | None]:
