@@ -13,6 +13,7 @@ from qcompiler.passes.normalize.infer_shapes import InferShapes
 from qcompiler.passes.normalize.inline_functions import InlineFunctions
 from qcompiler.passes.normalize.lift_constants import LiftConstants
 from qcompiler.passes.normalize.name_everything import NameEverything
+from qcompiler.passes.normalize.plain_gemm import PlainGemm
 from qcompiler.pipeline import Pass
 
 COMMON_OPS = frozenset({"LayerNormalization"})
@@ -34,6 +35,7 @@ def normalize_passes(opset: int, native_ops: frozenset[str] = COMMON_OPS) -> tup
         ConvertOpset(opset),
         LiftConstants(),  # constants that the new forms brought
         NameEverything(),
+        PlainGemm(),
         DropNoOps(),  # weights behind Identity come free without a copy
         MergeEqualNodes(),  # one result for what shares its operands, folded once
         InferShapes(),
