@@ -29,6 +29,7 @@ from qcompiler.options import CompileOptions
 from qcompiler.passes.canonical.pipeline import canonical_passes
 from qcompiler.passes.fold.pipeline import fold_passes
 from qcompiler.passes.normalize.inline_functions import InlineFunctions
+from qcompiler.passes.normalize.name_everything import NameEverything
 from qcompiler.passes.normalize.pipeline import normalize_passes
 from qcompiler.passes.precision.carry_float32 import CarryFloat32, refuse_bfloat16
 from qcompiler.passes.quant.insert_qdq import InsertQdq
@@ -45,8 +46,8 @@ from qcompiler.session import Arrays, Feeds, Session
 from qcompiler.target import Target
 
 GOLDEN_SAMPLES = 3
-TUNING_FEEDS, TUNING_ROWS = 2, 2
-"""Feeds that plans are measured on, and the rows of each: more would cost more than they tell."""
+TUNING_FEEDS = {"fast": 4, "full": 16}
+"""Samples that plans are measured on, one a feed."""
 
 
 def compile_model(
@@ -202,10 +203,11 @@ class _Run:
         for name in self.options.dump_after:
             if name not in known:
                 raise registry.unknown("pass", name, known)
+        model, named = Pipeline([NameEverything()], self.hooks()).run(model)  # onnxruntime refuses equal node names
         model, inlined = Pipeline([InlineFunctions()], self.hooks(), guard).run(model)
         model, carried = Pipeline([CarryFloat32()], self.hooks()).run(model)
         model, runs = Pipeline(passes, self.hooks(), guard).run(model)
-        runs = (*inlined, *carried, *runs)
+        runs = (*named, *inlined, *carried, *runs)
         self.runs += runs
         self.log.extend(diagnostics_of(runs))
         return model
@@ -234,13 +236,13 @@ class _Run:
                 pass
             return plan, None
         sources = sorted(set(sites.sources.values()))
-        kept = FirstFeeds(batches, TUNING_FEEDS, TUNING_ROWS)
+        kept = FirstFeeds(batches, TUNING_FEEDS[options.search])
         table = calibrate(model, sources, kept, threads=options.threads, progress=lambda n: self.progress.advance(1))
         qmax = target.activation.qmax
         if options.method == "auto":
             tuned = tune_plan(
                 model, target, sites, table.tensors, kept.feeds, goal=options.goal_sqnr, share=options.float_share,
-                threads=options.threads, progress=lambda: self.progress.advance(1),
+                full=options.search == "full",                 threads=options.threads, progress=lambda: self.progress.advance(1),
             )  # fmt: skip
             self.tuning = tuned.facts
             return tuned.plan, table
@@ -295,7 +297,7 @@ class _Run:
         """Compare what was emitted with the float source on samples that calibration did not see."""
         golden_feeds = [slice_rows(feeds, input_specs(reference), 0, 1) for feeds in validation[:GOLDEN_SAMPLES]]
         session = Session(reference, threads=self.options.threads)
-        golden = tuple((feeds, session.run(feeds)) for feeds in golden_feeds)
+        golden = tuple((feeds, session.run_sample(feeds)) for feeds in golden_feeds)
         del session
         if not self.options.verify:
             return {}, golden

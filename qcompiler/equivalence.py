@@ -40,7 +40,7 @@ class EquivalenceGuard:
         """Outputs of `model` on the samples, kept for later calls with the same object."""
         if self._known is None or self._known[0] is not model:  # not its id: a later model may get it
             session = Session(model, threads=self.threads)
-            self._known = (model, [session.run(sample) for sample in self.samples])
+            self._known = (model, [session.run_sample(sample) for sample in self.samples])
         return self._known[1]
 
     def __call__(self, before: ir.Model, after: ir.Model) -> str:

@@ -28,6 +28,13 @@ def check_model(proto: onnx.ModelProto, path: Path, *, any_domain: bool = False)
     if not graph.output:
         raise ModelError("the graph has no outputs", where=where, hint=_AGAIN)
     opset = next(item.version for item in proto.opset_import if item.domain in _STANDARD)
+    for value in (*graph.input, *graph.output):
+        kind = value.type.WhichOneof("value")
+        if kind not in (None, "tensor_type") and not any_domain:
+            raise UnsupportedError(
+                f"{value.name!r} is a {kind.removesuffix('_type')}, inputs and outputs must be tensors", where=where,
+                hint="export the model so that it returns its tensors one by one",
+            )  # fmt: skip
     functions = {(item.domain, item.name) for item in proto.functions}
     _check_graph(graph, frozenset(), where)
     for owner in (graph.node, *(item.node for item in proto.functions)):

@@ -21,10 +21,12 @@ class CompileOptions:
     Attributes:
         calib: None means seeded synthetic inputs, with a warning.
         validate: Samples to verify on; None holds back a share of `calib`.
-        method: How clipping thresholds are chosen; "percentile" takes `percentile`, "auto" the rule that measures best.
+        method: How clipping thresholds are chosen; "percentile" takes `percentile`, "auto" what measures best.
+        search: How long "auto" measures: "fast" tries the clipping rules and keeps groups of nodes float, "full" goes
+            on to rules by group and single nodes, on more samples.
         goal_sqnr: Output SQNR in dB (on calibration samples) that makes `float_share` unnecessary.
-        float_share: Largest share of the quantizable nodes that may stay float because measurement shows that they hurt
-            the outputs most; 0 quantizes all. Used only where the outputs stay below `goal_sqnr`.
+        float_share: Largest share of the multiply-adds that may stay float because measurement shows that their nodes
+            hurt the outputs most; 0 quantizes all. Used only where the outputs stay below `goal_sqnr`.
         carrier: Float type of the emitted graph; None takes the target's default.
         include: Regular expressions on node names: only these are quantized. Matching nothing is an error.
         exclude: Regular expressions on node names that stay float. Matching nothing is an error.
@@ -46,8 +48,9 @@ class CompileOptions:
     preprocess: str | None = None
     method: CalibrationMethod = "auto"
     percentile: float = 99.99
-    goal_sqnr: float = 20.0
-    float_share: float = 0.0
+    search: Literal["fast", "full"] = "fast"
+    goal_sqnr: float = 25.0
+    float_share: float = 0.1
     carrier: Carrier | None = None
     portable: bool = False
     include: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.errors import ModelError
+from qcompiler.errors import CalibrationError, ModelError
 
 Feeds = Mapping[str, np.ndarray[Any, Any]]
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -65,6 +65,16 @@ class Session:
     def run(self, feeds: Feeds) -> Arrays:
         """All outputs by name for one set of inputs."""
         return dict(zip(self.output_names, self._session.run(None, dict(feeds)), strict=True))
+
+    def run_sample(self, feeds: Feeds) -> Arrays:
+        """The same for inputs that the user gave; CalibrationError, with their shapes, where the model refuses them."""
+        try:
+            return self.run(feeds)
+        except Exception as error:  # onnxruntime raises many unrelated types
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
+            first = _first_line(error)
+            message = f"the model cannot run a batch of {shapes}: {first}"
+            raise CalibrationError(message, hint="check shapes and values") from error
 
 
 def with_outputs(model: ir.Model, names: Iterable[str]) -> ir.Model:

@@ -20,9 +20,7 @@ class Placement:
     Attributes:
         weighted_ops: Operators with a constant weight whose inputs are all quantized.
         product_ops: Operators quantized where both inputs are activations (both attention products).
-        residual_adds: Quantize the branch of a residual Add that no weighted operator feeds.
-        chain_convs: Also quantize what a Conv's output feeds (through Relu-like ops) where that keeps integers flowing.
-        weights_pair_safe: Bound adjacent weights so that kernels that add two 8-bit products in 16 bits cannot
+        whole_attention: Both attention products of a block are quantized, or neither: what fused kernels take.
             saturate (x86 without VNNI).
         min_reduction: A Conv that sums fewer products per output stays float: for depthwise ones rescaling costs more
             than integers win.
@@ -30,8 +28,7 @@ class Placement:
 
     weighted_ops: frozenset[str] = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
     product_ops: frozenset[str] = frozenset({"MatMul"})
-    residual_adds: bool = False
-    chain_convs: bool = False
+    whole_attention: bool = False
     weights_pair_safe: bool = False
     min_reduction: int = 1
 

@@ -8,7 +8,7 @@ Placement: pairs on the inputs of weighted operators and of both attention produ
 the residual branch of an Add; that gains speed on residual CNNs, where the Add fuses into the convolution, but a
 transformer's residual stream holds the largest outliers of the model, and pairs there cost accuracy on nearly every
 model measured (MiniLM: cosine .975 with inputs only, .840 with more). With an FP16 carrier the Add still fuses, so
-`residual_adds` stays off.
+residual Adds stay float.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from qcompiler.target import Placement, Target
 
 _EMITTER = "qcompiler.backends.tensorrt.emitter:TensorRTEmitter"
-_PLACEMENT = Placement(residual_adds=False)
+_PLACEMENT = Placement(whole_attention=True)
 
 _RULES = (
     "int8 activations per tensor, int8 weights per channel, all zero points 0; no uint8, int16 or int32 dequantization",

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.diagnostics import Diagnostic, Severity
 from qcompiler.errors import ModelError
 from qcompiler.graph import FreshNames
 from qcompiler.pipeline import Outcome, Pass
@@ -25,7 +26,8 @@ _ELEMENTS: dict[str, Callable[[Any], np.ndarray[Any, Any]]] = {
 class LiftConstants(Pass):
     """Constant<value=t>() becomes an initializer t, in subgraphs too, in every form that Constant has.
 
-    Before IR version 4 every initializer had to be listed as a graph input too; those entries go.
+    Initializers that are listed as graph inputs too are taken as the constants that they nearly always are, and leave
+    the list. Before IR version 4 all had to be listed; from then on it says that callers may replace them: QC403.
     A Constant that the graph returns stays: an output must have a producer for runtimes to keep its name.
 
     Raises:
@@ -36,6 +38,12 @@ class LiftConstants(Pass):
 
     def run(self, model: ir.Model) -> Outcome:
         lifted = _unlist_weights(model)
+        findings: tuple[Diagnostic, ...] = ()
+        if lifted and model.ir_version >= 4:
+            listed = ", ".join(lifted[:3]) + (", ..." if len(lifted) > 3 else "")
+            message = f"{len(lifted)} inputs with a default are taken as constants: {listed}"
+            hint = "where callers do feed them, remove their initializers"
+            findings = (Diagnostic("QC403", Severity.WARNING, lifted[0], message, hint),)
         fresh: FreshNames | None = None
         for graph in model.graphs():
             for node in graph:
@@ -62,12 +70,10 @@ class LiftConstants(Pass):
                 graph.remove(node, safe=True)
                 graph.register_initializer(value)
                 lifted.append(str(value.name))
-        return Outcome(bool(lifted), tuple(lifted))
+        return Outcome(bool(lifted), tuple(lifted), diagnostics=findings)
 
 
 def _unlist_weights(model: ir.Model) -> list[str]:
-    if model.ir_version >= 4:
-        return []
     graph = model.graph
     listed = [value for value in graph.inputs if value.name in graph.initializers]
     for value in listed:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from qcompiler.passes.quant.switched_model import SwitchedModel, decibels
-from qcompiler.plan import QuantPlan
+
+WORTH = 0.7
+"""A unit stays float only where that takes away 30% of the noise (1.5 dB): less is not worth a float island."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,64 +16,67 @@ class Sensitivity:
     """What was measured.
 
     Attributes:
-        alone: Node name to the outputs' SQNR in dB with only that node quantized, worst first.
-        before: SQNR in dB with the whole plan.
-        after: SQNR in dB of what is left.
-        dropped: Nodes taken out of the plan, in that order.
+        before: SQNR in dB of the outputs with everything quantized.
+        after: The same with `reasons` in float.
+        reasons: Node kept float to why.
     """
 
-    alone: dict[str, float]
     before: float
     after: float
-    dropped: tuple[str, ...]
+    reasons: dict[str, str]
 
 
 def keep_sensitive_float(
     switched: SwitchedModel,
-    plan: QuantPlan,
+    scales: Mapping[str, float],
+    groups: Sequence[Sequence[str]],
     *,
     goal: float,
     share: float,
+    split: bool = False,
     progress: Callable[[], None] = lambda: None,
-) -> tuple[QuantPlan, Sensitivity]:
-    """Take nodes out of `plan`, the most harmful first, until the outputs reach `goal` dB or `share` of them is out.
+) -> Sensitivity:
+    """Find what to keep float until the outputs reach `goal` dB, or `share` of the multiply-adds is float.
 
-    Each node is measured alone (one forward pass per node and sample, one session for all), then nodes are dropped one
-    by one and the rest is measured together. A drop that does not help the whole is taken back.
+    Each round keeps float the group that takes most noise away; groups above the budget are passed over. So many
+    measurements as there are groups, not nodes.
+
+    Args:
+        split: Then go on with the single nodes of the group that hurts most.
     """
-    scales = {tensor: float(quant.scale) for tensor, quant in plan.tensors.items()}
-    kept = set(plan.nodes)
-    noise = switched.noise(kept, scales)
-    before = decibels(noise)
-    limit = int(len(kept) * share)
-    if before >= goal or not limit:
-        return plan, Sensitivity({}, before, before, ())
-    alone = {}
-    for name in plan.nodes:
-        alone[name] = switched.noise((name,), scales)
-        progress()
-    ranked = sorted(alone, key=lambda name: -alone[name])
-    dropped: list[str] = []
-    for name in ranked[: 2 * limit]:
-        if decibels(noise) >= goal or len(dropped) >= limit:
-            break
-        tried = switched.noise(kept - {name}, scales)
-        if tried < noise:
-            kept.discard(name)
-            dropped.append(name)
-            noise = tried
-    found = Sensitivity({name: decibels(alone[name]) for name in ranked}, before, decibels(noise), tuple(dropped))
-    reasons = {name: f"sensitive: alone it leaves the outputs {found.alone[name]:.1f} dB" for name in dropped}
-    return without(plan, reasons), found
+    kept = set(switched.nodes)
+    total = sum(switched.costs.values()) or 1
+    budget = share * total
+    noise = before = switched.noise(kept, scales)
+    reasons: dict[str, str] = {}
+    units = [tuple(group) for group in groups]
+    while decibels(noise) < goal:
+        fitting = [unit for unit in units if sum(switched.costs[name] for name in unit) <= budget]
+        tried = {}
+        for unit in fitting:
+            tried[unit] = switched.noise(kept.difference(unit), scales)
+            progress()
+        best = min(tried, key=lambda unit: tried[unit], default=None)
+        if best is None or tried[best] > WORTH * noise:
+            if not split:
+                break
+            units, split = _members_of_worst(switched, scales, units, kept), False
+            continue
+        kept.difference_update(best)
+        budget -= sum(switched.costs[name] for name in best)
+        gain = decibels(tried[best]) - decibels(noise)
+        reasons.update(dict.fromkeys(best, f"sensitive: in float the outputs gain {gain:.1f} dB"))
+        units.remove(best)
+        noise = tried[best]
+    return Sensitivity(decibels(before), decibels(noise), reasons)
 
 
-def without(plan: QuantPlan, reasons: dict[str, str]) -> QuantPlan:
-    """The plan with the nodes that are keys of `reasons` in float."""
-    return QuantPlan(
-        tensors=dict(plan.tensors),
-        weights={name: quants for name, quants in plan.weights.items() if name not in reasons},
-        nodes={name: inputs for name, inputs in plan.nodes.items() if name not in reasons},
-        floats=plan.floats | reasons,
-        groups=list(plan.groups),
-        notes=plan.notes,
-    )
+def _members_of_worst(
+    switched: SwitchedModel, scales: Mapping[str, float], units: Sequence[tuple[str, ...]], kept: set[str]
+) -> list[tuple[str, ...]]:
+    """The nodes of the group without which least noise is left, each a unit of its own."""
+    large = [unit for unit in units if len(unit) > 1]
+    if not large:
+        return []
+    worst = min(large, key=lambda unit: switched.noise(kept.difference(unit), scales))
+    return [(name,) for name in worst]

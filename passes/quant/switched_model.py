@@ -26,10 +26,16 @@ class SwitchedModel:
 
     def __init__(self, model: ir.Model, plan: QuantPlan, feeds: Sequence[Feeds], *, threads: int = 0) -> None:
         switched, self._switches, self._scales = _with_switches(model, plan)
+        shapes = _add_shapes(switched, self._switches)
         self._session = Session(switched, threads=threads)
         self._feeds = feeds
         self._plan_scales = {tensor: np.asarray(quant.scale) for tensor, quant in plan.tensors.items()}
         self._reference = [self._run(feed, (), {}) for feed in feeds]
+        self.costs = {
+            node: _multiply_adds(weight, *(self._reference[0].pop(name) for name in names))
+            for node, (weight, names) in shapes.items()
+        }
+        """Multiply-adds of each node on the first sample."""
 
     @property
     def nodes(self) -> Collection[str]:
@@ -46,7 +52,7 @@ class SwitchedModel:
         for feed, reference in zip(self._feeds, self._reference, strict=True):
             outputs = self._run(feed, quantized, scales or {})
             for name, wanted in reference.items():
-                if wanted.dtype.kind == "f" and wanted.size:
+                if wanted.dtype.kind == "f" and wanted.size:  # scores and features; indices follow from them
                     ratios.append(_noise(wanted, outputs[name]))
         return float(np.mean(ratios)) if ratios else 0.0
 
@@ -82,6 +88,9 @@ def _with_switches(model: ir.Model, plan: QuantPlan) -> tuple[ir.Model, dict[str
     graph = copy.graph
     before = {node.name: tuple(node.inputs) for node in graph if node.name in plan.nodes}
     QuantizeWeights(plan).run(copy)
+    for old in [value for inputs in before.values() for value in inputs if value is not None]:
+        if old.producer() is None and old.const_value is not None and old.name not in graph.initializers:
+            graph.register_initializer(old)  # before others can take its name
     InsertQdq(plan).run(copy)
     names = FreshNames(copy)
     switches: dict[str, str] = {}
@@ -93,8 +102,6 @@ def _with_switches(model: ir.Model, plan: QuantPlan) -> tuple[ir.Model, dict[str
         for index, (old, new) in enumerate(zip(before[node.name], node.inputs, strict=True)):
             if old is new or old is None or new is None:
                 continue
-            if old.producer() is None and old.const_value is not None and old.name not in graph.initializers:
-                graph.register_initializer(old)
             output = names(f"{node.name}/input_{index}")
             where = make_node("Where", [switch, new, old], output=output, dtype=new.dtype, shape=new.shape)
             graph.insert_before(node, where)
@@ -120,3 +127,31 @@ def _add_input(graph: ir.Graph, name: str, dtype: ir.DataType) -> ir.Value:
     value = ir.Value(name=name, shape=ir.Shape([]), type=ir.TensorType(dtype))
     graph.inputs.append(value)
     return value
+
+
+def _add_shapes(model: ir.Model, nodes: Mapping[str, str]) -> dict[str, tuple[tuple[int, ...], tuple[str, str]]]:
+    """Outputs that give the run-time shapes of each node's first input and output; with the shape of its weight."""
+    names = FreshNames(model)
+    found: dict[str, tuple[tuple[int, ...], tuple[str, str]]] = {}
+    for node in list(model.graph):
+        if node.name not in nodes:
+            continue
+        added = []
+        for value in (node.inputs[0], node.outputs[0]):
+            shape = make_node("Shape", [value], output=names(f"{node.name}/shape"), dtype=ir.DataType.INT64, shape=None)
+            model.graph.insert_after(node, shape)
+            model.graph.outputs.append(shape.outputs[0])
+            added.append(str(shape.outputs[0].name))
+        weight = node.inputs[1]
+        sizes = weight.shape.numpy() if node.op_type.startswith("Conv") and weight is not None and weight.shape else ()
+        found[str(node.name)] = (tuple(int(size) for size in sizes), (added[0], added[1]))
+    return found
+
+
+def _multiply_adds(
+    weight: tuple[int, ...],
+    first: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
+    output: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
+) -> int:
+    """Products summed: the output's elements times those summed for each (of a Conv, its weights per channel)."""
+    return int(np.prod(output)) * int(np.prod(weight[1:]) if weight else first[-1])

@@ -1,20 +1,21 @@
-"""From calibration to a plan that was measured: which clipping rule, and which few nodes stay float."""
+"""From calibration to a plan that was measured: which clipping rules, and which few nodes stay float."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import onnx_ir as ir
 
 from qcompiler.calibration.observers import Histogram
-from qcompiler.passes.quant.choose_ranges import candidates, choose_ranges
+from qcompiler.passes.quant.choose_ranges import candidates, choose_rule, refine_by_group
 from qcompiler.passes.quant.keep_sensitive_float import keep_sensitive_float
 from qcompiler.passes.quant.make_plan import make_plan
+from qcompiler.passes.quant.node_groups import node_groups
 from qcompiler.passes.quant.select_sites import Sites
-from qcompiler.passes.quant.switched_model import SwitchedModel
+from qcompiler.passes.quant.switched_model import SwitchedModel, decibels
 from qcompiler.plan import QuantPlan
 from qcompiler.session import Feeds
 from qcompiler.target import Target
@@ -37,40 +38,66 @@ def tune_plan(
     *,
     goal: float,
     share: float,
+    full: bool = False,
     threads: int = 0,
     progress: Callable[[], None] = lambda: None,
 ) -> Tuned:
-    """Measure the clipping rules on `feeds`, take the best; then keep sensitive nodes float where that is allowed.
+    """Measure clipping rules on `feeds` and take the best; keep groups of nodes float where that pays.
 
     Args:
         model: Normalized float model.
-        feeds: One or two calibration samples.
+        feeds: A few calibration samples.
+        full: Also choose the rule group by group, and keep single nodes float: about five times the measurements.
         goal: SQNR in dB of the outputs; above it no node is kept float.
-        share: Largest share of nodes kept float.
+        share: Largest share of the multiply-adds kept float.
     """
-    plans: dict[float, QuantPlan] = {}
-    for power, thresholds in candidates(tensors, target.activation.qmax).items():
-        weights = next(iter(plans.values())).weights if plans else None
-        plans[power] = make_plan(model, target, sites, thresholds, weights)
-    first = next(iter(plans.values()))
-    if not first.nodes or not feeds:
-        return Tuned(first)
-    switched = SwitchedModel(model, first, feeds, threads=threads)
+    thresholds = candidates(tensors, target.activation.qmax)
+    plan = make_plan(model, target, sites, thresholds[2.0])
+    if not plan.nodes or not feeds:
+        return Tuned(plan)
+    switched = SwitchedModel(model, plan, feeds, threads=threads)
     scales = {
-        power: {tensor: float(quant.scale) for tensor, quant in plan.tensors.items()} for power, plan in plans.items()
+        power: {tensor: float(quant.scale) for tensor, quant in made.tensors.items()}
+        for power, made in (
+            (power, make_plan(model, target, sites, found, plan.weights)) for power, found in thresholds.items()
+        )
     }
-    best, measured = choose_ranges(switched, scales)
-    facts: dict[str, Any] = {
-        "rules": {_rule(power): round(found, 2) for power, found in measured.items()},
-        "rule": _rule(best),
+    best, measured = choose_rule(switched, switched.nodes, scales)
+    groups = node_groups(model, plan.nodes, whole_attention=target.placement.whole_attention)
+    kept = keep_sensitive_float(switched, scales[best], groups, goal=goal, share=share, split=full, progress=progress)
+    quantized = [name for name in plan.nodes if name not in kept.reasons]
+    if kept.reasons:
+        best, after = choose_rule(switched, quantized, scales)
+        noise = after[best]
+    else:
+        noise = measured[best]
+    powers = dict.fromkeys(plan.tensors, best)
+    if full:
+        powers, noise = refine_by_group(switched, quantized, scales, best, _tensors_of(model, plan, quantized))
+    # equal sources share a threshold: a tensor and its reshaped twin may sit in two groups, the later choice counts
+    chosen = {sites.sources[tensor]: thresholds[power][sites.sources[tensor]] for tensor, power in powers.items()}
+    final = make_plan(model, target, sites, chosen, plan.weights)
+    for name, reason in kept.reasons.items():
+        final.nodes.pop(name)
+        final.weights.pop(name, None)
+        final.floats[name] = reason
+    facts = {
+        "rules_sqnr": {_rule(power): round(decibels(found), 2) for power, found in measured.items()},
+        "rules": {_rule(power): sum(chosen == power for chosen in powers.values()) for power in thresholds},
+        "sqnr_all_quantized": round(kept.before, 2),
+        "sqnr": round(decibels(noise), 2),
+        "kept_float": sorted(kept.reasons),
     }
-    plan = plans[best]
-    if share > 0:
-        plan, found = keep_sensitive_float(switched, plan, goal=goal, share=share, progress=progress)
-        facts["kept_float"] = list(found.dropped)
-        facts["sensitivity"] = {name: round(value, 2) for name, value in found.alone.items()}
-        facts["sqnr"] = {"before": round(found.before, 2), "after": round(found.after, 2)}
-    return Tuned(plan, facts)
+    return Tuned(final, facts)
+
+
+def _tensors_of(model: ir.Model, plan: QuantPlan, quantized: Collection[str]) -> list[set[str]]:
+    """The quantized tensors that each group of nodes reads."""
+    inputs = {str(node.name): node.inputs for node in model.graph if node.name in plan.nodes}
+    return [
+        {str(value.name) for name in group for index in plan.nodes[name] if (value := inputs[name][index]) is not None}
+        for group in node_groups(model, quantized)
+    ]
 
 
 def _rule(power: float) -> str:

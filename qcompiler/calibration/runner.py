@@ -16,7 +16,7 @@ from qcompiler.calibration.observers import Histogram
 from qcompiler.calibration.table import CalibrationTable
 from qcompiler.errors import CalibrationError
 from qcompiler.graph import is_float
-from qcompiler.session import Arrays, Feeds, Session
+from qcompiler.session import Feeds, Session
 
 MEMORY_BOUND = 1 << 30
 """Bytes of inner tensors that one forward pass may return; two passes' worth is alive at a time."""
@@ -84,7 +84,7 @@ def calibrate(
                     )
             real = padding(batch, mask)
             for index, (session, wanted) in enumerate(sessions):
-                outputs = _run(session, batch)
+                outputs = session.run_sample(batch)
                 arrays = {name: outputs[name] for name in wanted}
                 if index == 0:
                     arrays |= {name: batch[name] for name in values if name in fed}
@@ -143,15 +143,6 @@ def _mask_spec(inputs: Sequence[InputSpec], wish: str | None) -> InputSpec | Non
 
 def _axes(value: ir.Value, array: np.ndarray[Any, Any], mask: InputSpec, real: Mask) -> MaskedAxes | None:
     return masked_axes(symbolic_shape(value), array.shape, mask, (real.shape[0], real.shape[1]))
-
-
-def _run(session: Session, batch: Feeds) -> Arrays:
-    try:
-        return session.run(batch)
-    except Exception as error:  # onnxruntime raises many unrelated types
-        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in batch.items())
-        first = str(error).strip().splitlines()[0][:300]
-        raise CalibrationError(f"the model cannot run a batch of {shapes}: {first}", hint="check the shapes") from error
 
 
 def _chunks(

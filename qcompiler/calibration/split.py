@@ -88,16 +88,16 @@ class FirstFeeds:
     """Feeds handed on as they are, with the first few kept.
 
     Attributes:
-        feeds: At most `count` feeds of at most `rows` samples each.
+        feeds: One sample of each of the first `count` feeds.
     """
 
-    def __init__(self, batches: Split | Source, count: int, rows: int) -> None:
+    def __init__(self, batches: Split | Source, count: int) -> None:
         self.feeds: list[Arrays] = []
-        self._batches, self._count, self._rows = batches, count, rows
+        self._batches, self._count = batches, count
 
     def __iter__(self) -> Iterator[Arrays]:
         inputs = (self._batches.source if isinstance(self._batches, Split) else self._batches).inputs
         for feed in self._batches:
             if len(self.feeds) < self._count:
-                self.feeds.append(slice_rows(feed, inputs, 0, self._rows))
+                self.feeds.append(slice_rows(feed, inputs, 0, 1))
             yield feed
