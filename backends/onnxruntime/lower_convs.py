@@ -17,7 +17,8 @@ from qcompiler.graph import add_initializer, constant_array, sole_consumer
 from qcompiler.numerics import pairs_fit
 from qcompiler.pipeline import Outcome, Pass, Skip
 
-_INT32 = np.iinfo(np.int32)
+_BIAS_LIMIT = 2**30
+"""Largest int32 bias: as much room again is left for the products."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class LowerConvs(Pass):
                 skipped.append(Skip(str(node.name), "scales that no integer Conv takes"))
             elif bias_value is not None and bias is None:
                 skipped.append(Skip(str(node.name), "a bias computed at run time"))
+            elif self.saturating and x.signed and not _fits(w.constant):
+                reason = "signed codes of an activation, for which x86 has no exact kernel"
+                skipped.append(Skip(str(node.name), reason))
             else:
                 self._lower(lowering, node, x, w, bias)
                 matched.append(str(node.name))
@@ -55,14 +59,20 @@ class LowerConvs(Pass):
     def _lower(self, lowering: Lowering, node: ir.Node, x: Operand, w: Operand, bias: Array | None) -> None:
         attributes = dict(node.attributes)
         follower = sole_consumer(node.outputs[0])
-        if follower is not None and _quantizes_per_tensor(follower):
+        codes = None if bias is None else _bias_codes(bias, x, w)
+        if (
+            follower is not None
+            and _quantizes_per_tensor(follower)
+            and follower.outputs[0].dtype == x.codes.dtype  # no kernel changes the container
+            and (codes is None or np.abs(codes).max(initial=0) < _BIAS_LIMIT)  # a dead channel's scale is tiny
+        ):
             if self.saturating and not _fits(w.constant):
                 w = lowering.unsigned(w)
-            made = _qlinear_conv(lowering, node, follower, x, w, bias)
+            made = _qlinear_conv(lowering, node, follower, x, w, codes)
             made[0].attributes.update(attributes)
             lowering.put(made, follower)
             return
-        if self.saturating:
+        if self.saturating and not x.signed:
             w = lowering.unsigned(w)  # ConvInteger has no fast kernel for signed weights
         inputs = [x.codes, w.codes, lowering.zero_point(x), lowering.zero_point(w)]
         conv = lowering.node("ConvInteger", inputs, "int32", node, dtype=ir.DataType.INT32)
@@ -77,6 +87,11 @@ class LowerConvs(Pass):
         lowering.put(made, node)
 
 
+def _bias_codes(bias: Array, x: Operand, w: Operand) -> Array:
+    """The bias in steps of the products, as whole float64 numbers."""
+    return np.asarray(np.rint(bias / np.asarray(x.scale * w.scale, np.float64)))
+
+
 def _qlinear_conv(
     lowering: Lowering, node: ir.Node, quantize: ir.Node, x: Operand, w: Operand, bias: Array | None
 ) -> list[ir.Node]:
@@ -86,9 +101,8 @@ def _qlinear_conv(
         quantize.inputs[1], quantize.inputs[2],
     ]  # fmt: skip
     if bias is not None:
-        scale = np.asarray(x.scale * w.scale, np.float64)
-        codes = np.rint(bias / scale).clip(_INT32.min, _INT32.max).astype(np.int32)
-        inputs.append(add_initializer(lowering.model.graph, codes, lowering.names(f"{node.name}/bias_int32")))
+        value = bias.astype(np.int32)
+        inputs.append(add_initializer(lowering.model.graph, value, lowering.names(f"{node.name}/bias_int32")))
     return [lowering.node("QLinearConv", inputs, "codes", node, dtype=quantize.outputs[0].dtype)]
 
 
