@@ -8,9 +8,11 @@ from typing import Any
 
 import onnx_ir as ir
 
+from qcompiler.backends.onnxruntime.fold_product_scales import FoldProductScales
 from qcompiler.backends.onnxruntime.kernels import count_kernels
 from qcompiler.backends.onnxruntime.lower_convs import LowerConvs
 from qcompiler.backends.onnxruntime.lower_products import LowerProducts
+from qcompiler.backends.onnxruntime.part_adds_from_norms import PartAddsFromNorms
 from qcompiler.backends.onnxruntime.unsigned_activations import UnsignedActivations
 from qcompiler.diagnostics import Diagnostic, Severity
 from qcompiler.emitter import EmitContext, Legalized
@@ -31,7 +33,9 @@ class OnnxruntimeEmitter:
         passes: list[Pass] = [UnsignedActivations()] if self._unsigned else []
         passes += [
             LowerProducts(saturating=self._unsigned, portable=context.portable),
+            FoldProductScales(),
             LowerConvs(saturating=self._unsigned),
+            PartAddsFromNorms(),
             *cleanup_passes(),
         ]
         model, runs = Pipeline(passes).run(model)

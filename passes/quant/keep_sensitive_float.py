@@ -33,6 +33,8 @@ def keep_sensitive_float(
     *,
     goal: float,
     share: float,
+    rounds: int | None = None,
+    samples: int | None = None,
     split: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> Sensitivity:
@@ -42,19 +44,21 @@ def keep_sensitive_float(
     measurements as there are groups, not nodes.
 
     Args:
+        rounds: How many groups to keep float at most; None for no limit.
+        samples: How many samples each measurement takes; None for all.
         split: Then go on with the single nodes of the group that hurts most.
     """
     kept = set(switched.nodes)
     total = sum(switched.costs.values()) or 1
     budget = share * total
-    noise = before = switched.noise(kept, scales)
+    noise = before = switched.noise(kept, scales, samples=samples)
     reasons: dict[str, str] = {}
     units = [tuple(group) for group in groups]
-    while decibels(noise) < goal:
+    while decibels(noise) < goal and (rounds is None or rounds > 0):
         fitting = [unit for unit in units if sum(switched.costs[name] for name in unit) <= budget]
         tried = {}
         for unit in fitting:
-            tried[unit] = switched.noise(kept.difference(unit), scales)
+            tried[unit] = switched.noise(kept.difference(unit), scales, samples=samples)
             progress()
         best = min(tried, key=lambda unit: tried[unit], default=None)
         if best is None or tried[best] > WORTH * noise:
@@ -67,6 +71,7 @@ def keep_sensitive_float(
         gain = decibels(tried[best]) - decibels(noise)
         reasons.update(dict.fromkeys(best, f"sensitive: in float the outputs gain {gain:.1f} dB"))
         units.remove(best)
+        rounds = None if rounds is None else rounds - 1
         noise = tried[best]
     return Sensitivity(decibels(before), decibels(noise), reasons)
 

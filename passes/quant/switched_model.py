@@ -42,14 +42,17 @@ class SwitchedModel:
         """Every node that can be quantized."""
         return self._switches.keys()
 
-    def noise(self, quantized: Collection[str], scales: Mapping[str, float] | None = None) -> float:
+    def noise(
+        self, quantized: Collection[str], scales: Mapping[str, float] | None = None, *, samples: int | None = None
+    ) -> float:
         """Noise over signal power with these nodes quantized: mean over float outputs and samples; 0 where equal.
 
         Args:
             scales: Tensor to scale, in place of the plan's.
+            samples: Only the first so many feeds; None for all.
         """
         ratios = []
-        for feed, reference in zip(self._feeds, self._reference, strict=True):
+        for feed, reference in zip(self._feeds[:samples], self._reference[:samples], strict=True):
             outputs = self._run(feed, quantized, scales or {})
             for name, wanted in reference.items():
                 if wanted.dtype.kind == "f" and wanted.size:  # scores and features; indices follow from them
@@ -137,7 +140,8 @@ def _add_shapes(model: ir.Model, nodes: Mapping[str, str]) -> dict[str, tuple[tu
         if node.name not in nodes:
             continue
         added = []
-        for value in (node.inputs[0], node.outputs[0]):
+        ends: list[ir.Value | None] = [node.inputs[0], node.outputs[0]]
+        for value in ends:
             shape = make_node("Shape", [value], output=names(f"{node.name}/shape"), dtype=ir.DataType.INT64, shape=None)
             model.graph.insert_after(node, shape)
             model.graph.outputs.append(shape.outputs[0])

@@ -10,6 +10,7 @@ from typing import Any
 import onnx_ir as ir
 
 from qcompiler.calibration.observers import Histogram
+from qcompiler.calibration.thresholds import quantization_error
 from qcompiler.passes.quant.choose_ranges import candidates, choose_rule, refine_by_group
 from qcompiler.passes.quant.keep_sensitive_float import keep_sensitive_float
 from qcompiler.passes.quant.make_plan import make_plan
@@ -19,6 +20,10 @@ from qcompiler.passes.quant.switched_model import SwitchedModel, decibels
 from qcompiler.plan import QuantPlan
 from qcompiler.session import Feeds
 from qcompiler.target import Target
+
+
+FAST_GROUPS, FAST_ROUNDS, FAST_SAMPLES = 8, 2, 2
+"""Bounds of the fast search: at most 2 * 8 measurements of 2 samples for keeping groups float."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,12 @@ def tune_plan(
     }
     best, measured = choose_rule(switched, switched.nodes, scales)
     groups = node_groups(model, plan.nodes, whole_attention=target.placement.whole_attention)
-    kept = keep_sensitive_float(switched, scales[best], groups, goal=goal, share=share, split=full, progress=progress)
+    if not full:
+        groups = _noisiest(model, plan, groups, _local_noise(tensors, sites, thresholds[best], target.activation.qmax))
+    kept = keep_sensitive_float(
+        switched, scales[best], groups, goal=goal, share=share, rounds=None if full else FAST_ROUNDS,
+        samples=None if full else FAST_SAMPLES, split=full, progress=progress,
+    )  # fmt: skip
     quantized = [name for name in plan.nodes if name not in kept.reasons]
     if kept.reasons:
         best, after = choose_rule(switched, quantized, scales)
@@ -89,6 +99,31 @@ def tune_plan(
         "kept_float": sorted(kept.reasons),
     }
     return Tuned(final, facts)
+
+
+def _local_noise(
+    tensors: Mapping[str, Histogram], sites: Sites, thresholds: Mapping[str, float], qmax: int
+) -> dict[str, float]:
+    """Noise over signal power that each quantized tensor has by itself, from its histogram."""
+    found = {}
+    for tensor, source in sites.sources.items():
+        if source in thresholds and tensors[source].mean_square > 0:
+            error = quantization_error(tensors[source], [thresholds[source]], qmax)
+            found[tensor] = float(error[0]) / tensors[source].mean_square
+    return found
+
+
+def _noisiest(
+    model: ir.Model, plan: QuantPlan, groups: Sequence[tuple[str, ...]], noise: Mapping[str, float]
+) -> list[tuple[str, ...]]:
+    """The groups worth a measurement: those that read the tensors with most noise of their own."""
+    inputs = {str(node.name): node.inputs for node in model.graph if node.name in plan.nodes}
+
+    def loudest(group: tuple[str, ...]) -> float:
+        values = [inputs[name][index] for name in group for index in plan.nodes[name]]
+        return max(noise.get(str(value.name), 0.0) for value in values if value is not None)
+
+    return sorted(groups, key=loudest, reverse=True)[:FAST_GROUPS]
 
 
 def _tensors_of(model: ir.Model, plan: QuantPlan, quantized: Collection[str]) -> list[set[str]]:
