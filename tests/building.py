@@ -19,7 +19,8 @@ def build(text: str, opset: int = 21, **constants: Array | np.generic) -> ir.Mod
 
     Nodes without a name take that of their first output; shapes and types are inferred.
     """
-    model = ir.from_onnx_text(f'<ir_version: 10, opset_import: ["" : {opset}]>\n{text}')
+    domains = f'"" : {opset}' + (', "com.microsoft" : 1' if "com.microsoft." in text else "")
+    model = ir.from_onnx_text(f"<ir_version: 10, opset_import: [{domains}]>\n{text}")
     for node in model.graph.all_nodes():
         node.name = node.name or str(node.outputs[0].name)
         for value in node.inputs:
