@@ -87,6 +87,8 @@ class _Run:
         with self.phase("read"):
             model = given.clone() if isinstance(given, ir.Model) else load_model(Path(given))
             refuse_bfloat16(model)
+            model, named = Pipeline([NameEverything()], self.hooks()).run(model)  # onnxruntime refuses equal node names
+            self.runs += named
             source = self.calibration_source(model)
             guard = EquivalenceGuard([source.peek()], options.threads)
         with self.phase("normalize"):
@@ -203,11 +205,10 @@ class _Run:
         for name in self.options.dump_after:
             if name not in known:
                 raise registry.unknown("pass", name, known)
-        model, named = Pipeline([NameEverything()], self.hooks()).run(model)  # onnxruntime refuses equal node names
         model, inlined = Pipeline([InlineFunctions()], self.hooks(), guard).run(model)
         model, carried = Pipeline([CarryFloat32()], self.hooks()).run(model)
         model, runs = Pipeline(passes, self.hooks(), guard).run(model)
-        runs = (*named, *inlined, *carried, *runs)
+        runs = (*inlined, *carried, *runs)
         self.runs += runs
         self.log.extend(diagnostics_of(runs))
         return model

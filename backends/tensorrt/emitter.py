@@ -19,6 +19,7 @@ from qcompiler.backends.tensorrt.loop_condition import GiveLoopCondition
 from qcompiler.backends.tensorrt.operators import refused_nodes
 from qcompiler.backends.tensorrt.profiles import shape_profiles, write_profiles
 from qcompiler.backends.tensorrt.push_pairs import PushPairsBelowLayout
+from qcompiler.backends.tensorrt.widen_bytes import WidenBytes
 from qcompiler.diagnostics import Diagnostic, Severity
 from qcompiler.emitter import EmitContext, Legalized
 from qcompiler.errors import UnsupportedError, VerificationError
@@ -46,7 +47,7 @@ class TensorRTEmitter:
         for node, message, hint in refused_nodes(model, self.target.opset):
             raise UnsupportedError(message, where=node.name or node.op_type, hint=hint)
         write_profiles(model, shape_profiles(model, context.shapes, context.samples))
-        passes: list[Pass] = [PushPairsBelowLayout(), LegalQuantizers(), GiveLoopCondition()]
+        passes: list[Pass] = [WidenBytes(), PushPairsBelowLayout(), LegalQuantizers(), GiveLoopCondition()]
         if context.carrier == "fp16":
             passes.append(CarryFloat16(samples=context.samples[:_GUARD_SAMPLES]))
         model, runs = Pipeline(passes).run(model)

@@ -131,7 +131,8 @@ def _cast_output(graph: ir.Graph, value: ir.Value, fresh: FreshNames) -> None:
     """The output keeps its name and float16; what was it has a name of its own."""
     name = str(value.name)
     value.name = fresh(f"{name}_fp32")
-    made = make_node("Cast", [value], {"to": int(HALF)}, output=name, dtype=HALF, shape=value.shape)
+    made = make_node("Cast", [value], {"to": int(HALF)}, output=name, dtype=HALF, shape=value.shape,
+                     name=fresh(f"{name}_fp16"))  # fmt: skip
     graph.append(made)
     for index, output in enumerate(graph.outputs):
         if output is value:

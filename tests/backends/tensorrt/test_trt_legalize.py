@@ -15,6 +15,7 @@ from qcompiler.backends.tensorrt.lint import lint
 from qcompiler.backends.tensorrt.loop_condition import GiveLoopCondition
 from qcompiler.backends.tensorrt.push_pairs import PushPairsBelowLayout
 from qcompiler.backends.tensorrt.targets import ORIN_JP6, ORIN_JP7
+from qcompiler.backends.tensorrt.widen_bytes import WidenBytes
 from qcompiler.diagnostics import Severity
 from qcompiler.emitter import EmitContext
 from qcompiler.errors import UnsupportedError
@@ -188,3 +189,32 @@ def test_emitter(target: Target, carrier: Any, tmp_path: Path) -> None:
 def test_targets_are_found_by_alias() -> None:
     assert find_target("orin") is ORIN_JP6
     assert find_target("orin-jp7") is ORIN_JP7
+
+
+BYTES = "t = Transpose<perm = [0, 3, 1, 2]>(u) n = Shape(t) f = Cast<to = 1>(t) y = Relu(f)"
+
+
+def test_byte_images_are_cast_before_they_are_moved() -> None:
+    model = build(f"m (uint8[2, 4, 4, 3] u) => (float[2, 3, 4, 4] y, int64[4] n) {{ {BYTES} }}")
+    feeds = {"u": RNG.integers(0, 256, (2, 4, 4, 3)).astype(np.uint8)}
+    before = outputs(model, feeds)
+    assert WidenBytes().run(model).matched == ("u",)
+    assert [node.op_type for node in model.graph] == ["Cast", "Transpose", "Shape", "Cast", "Relu"]
+    assert not [finding for finding in lint(model, ORIN_JP6) if finding.code == "QC509"]
+    for one, other in zip(before, outputs(model, feeds), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not WidenBytes().run(model).modified
+
+
+@pytest.mark.parametrize(
+    ("body", "outs", "reason"),
+    [
+        ("t = Transpose(u) f = Cast<to = 1>(t)", "uint8[4, 4] t, float[4, 4] f", "t is returned as uint8"),
+        ("t = Transpose(u) e = Equal(t, t) f = Cast<to = 1>(e)", "float[4, 4] f", "Equal reads it as uint8"),
+        ("f = Cast<to = 1>(u)", "float[4, 4] f", ""),
+    ],
+)
+def test_bytes_that_stay(body: str, outs: str, reason: str) -> None:
+    outcome = WidenBytes().run(build(f"m (uint8[4, 4] u) => ({outs}) {{ {body} }}"))
+    assert not outcome.modified
+    assert [skip.reason for skip in outcome.skipped] == ([reason] if reason else [])

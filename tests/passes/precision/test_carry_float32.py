@@ -114,3 +114,13 @@ def test_bfloat16_is_refused_by_name(tmp_path: Path) -> None:
     ir.save(model, tmp_path / "m.onnx")
     with pytest.raises(UnsupportedError, match="bfloat16"):
         qcompiler.compile(tmp_path / "m.onnx", target="ort-cpu")
+
+
+def test_node_names_stay_apart() -> None:
+    """The node that computed y is called y, and so would be the Cast that returns y."""
+    model = ir.from_onnx_text(HEAD + "g (float16[N,16] x) => (float16[N,16] y) { y = Relu(x) }")
+    for node in model.graph:
+        node.name = "y"
+    CarryFloat32().run(model)
+    names = [node.name for node in model.graph]
+    assert len(set(names)) == len(names) == 3
