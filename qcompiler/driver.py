@@ -32,6 +32,7 @@ from qcompiler.passes.normalize.inline_functions import InlineFunctions
 from qcompiler.passes.normalize.name_everything import NameEverything
 from qcompiler.passes.normalize.pipeline import normalize_passes
 from qcompiler.passes.precision.carry_float32 import CarryFloat32, refuse_bfloat16
+from qcompiler.passes.quant.check_plan import check_plan
 from qcompiler.passes.quant.insert_qdq import InsertQdq
 from qcompiler.passes.quant.make_plan import make_plan
 from qcompiler.passes.quant.quantize_weights import QuantizeWeights
@@ -232,7 +233,7 @@ class _Run:
         options, target = self.options, self.target
         if options.plan is not None:
             plan = QuantPlan.load(options.plan)
-            _check_plan(plan, model, str(options.plan))
+            check_plan(plan, model, str(options.plan))
             for _ in batches:
                 pass
             return plan, None
@@ -321,20 +322,6 @@ def layer_outputs(model: ir.Model, plan: QuantPlan) -> list[str]:
             if len(uses) == 1 and uses[0].node.op_type == "Add":
                 names.append(str(uses[0].node.outputs[0].name))
     return names
-
-
-def _check_plan(plan: QuantPlan, model: ir.Model, where: str) -> None:
-    nodes = {str(node.name) for node in model.graph}
-    for name in (*plan.nodes, *plan.weights):
-        if name not in nodes:
-            error = registry.unknown("node", name, nodes)
-            raise UsageError(error.message, where=where, hint=error.hint or "was the plan made for another model?")
-    values = {str(value.name) for node in model.graph for value in node.inputs if value is not None}
-    for name in plan.tensors:
-        if name not in values:
-            raise UsageError(
-                f"no tensor {name!r} in the model", where=where, hint="was the plan made for another model?"
-            )
 
 
 def _why_nothing(plan: QuantPlan) -> str:

@@ -1,0 +1,68 @@
+"""Whether a plan that a person passes fits the model."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from qcompiler import registry
+from qcompiler.errors import UsageError
+from qcompiler.graph import is_constant
+from qcompiler.plan import QuantPlan
+from qcompiler.scheme import PerBlock, TensorQuant
+
+_HINT = "was the plan made for another model?"
+
+
+def check_plan(plan: QuantPlan, model: ir.Model, where: str) -> None:
+    """Compare names, inputs and shapes with the normalized model, so that no part of the plan goes unheeded.
+
+    Raises:
+        UsageError: A node or tensor that the model lacks, an input without a scale, a weight that is not constant or
+            has other channels, a type other than int8.
+    """
+    nodes = {str(node.name): node for node in model.graph}
+    for name in (*plan.nodes, *plan.weights):
+        if name not in nodes:
+            error = registry.unknown("node", name, nodes)
+            raise UsageError(error.message, where=where, hint=error.hint or _HINT)
+    values = {str(value.name) for node in model.graph for value in node.inputs if value is not None}
+    for name, quant in plan.tensors.items():
+        if name not in values:
+            raise UsageError(f"no tensor {name!r} in the model", where=where, hint=_HINT)
+        _check_type(quant, f"tensor {name!r}", where)
+    for name, indices in plan.nodes.items():
+        for index in indices:
+            value = _input(nodes[name], index, where)
+            if value.name not in plan.tensors:
+                raise UsageError(f"no scale for {value.name!r}, which node {name!r} reads", where=where)
+    for name, weights in plan.weights.items():
+        for index, quant in weights.items():
+            _check_type(quant, f"input {index} of node {name!r}", where)
+            _check_weight(_input(nodes[name], index, where), quant, f"input {index} of node {name!r}", where)
+
+
+def _input(node: ir.Node, index: int, where: str) -> ir.Value:
+    value = node.inputs[index] if 0 <= index < len(node.inputs) else None
+    if value is None:
+        raise UsageError(f"node {node.name!r} has no input {index}", where=where, hint=_HINT)
+    return value
+
+
+def _check_type(quant: TensorQuant, what: str, where: str) -> None:
+    if quant.scheme.dtype != ir.DataType.INT8:
+        raise UsageError(f"{what} is {quant.scheme.dtype.name.lower()}", where=where, hint="plans are int8")
+
+
+def _check_weight(value: ir.Value, quant: TensorQuant, what: str, where: str) -> None:
+    if not is_constant(value) or value.const_value is None:
+        raise UsageError(f"{what} is not constant", where=where, hint=_HINT)
+    shape = value.const_value.shape.numpy()
+    axis = quant.axis
+    if axis is None or isinstance(quant.scheme.granularity, PerBlock):
+        return
+    if not 0 <= axis < len(shape) or shape[axis] != quant.scale.size:
+        raise UsageError(
+            f"{what} has shape {list(shape)}: {quant.scale.size} scales don't fit its axis {axis}",
+            where=where,
+            hint=_HINT,
+        )
