@@ -67,7 +67,7 @@ def test_computed_bias_and_computed_weights() -> None:
 
 def test_shared_weight_is_not_written_into() -> None:
     model = gemm("alpha = 0.5", (5, 16), (16, 8), (8,))
-    weight = model.graph.initializers["w"].const_value.numpy().copy()  # type: ignore[union-attr]
+    weight = model.graph.initializers["w"].const_value.numpy().copy()
     model.graph.outputs.append(model.graph.initializers["w"])
     PlainGemm().run(model)
-    assert np.array_equal(model.graph.initializers["w"].const_value.numpy(), weight)  # type: ignore[union-attr]
+    assert np.array_equal(model.graph.initializers["w"].const_value.numpy(), weight)
