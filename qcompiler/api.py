@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from qcompiler.config import COMPILE_SETTINGS, nearest, to_options
 from qcompiler.errors import UsageError
 
 if TYPE_CHECKING:
+    import onnx
     import onnx_ir as ir
 
     from qcompiler.diagnostics import Diagnostic
@@ -20,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def compile(
-    model: str | Path | ir.Model, target: str = "ort-cpu", calibration: CalibrationInput | None = None,
-    *, progress: Progress | None = None, **options: Any,
+    model: str | Path | onnx.ModelProto | ir.Model, target: str = "ort-cpu",
+    calibration: CalibrationInput | None = None, *, progress: Progress | None = None, **options: Any,
 ) -> CompileResult:  # fmt: skip
     """Compile `model` for `target`; nothing is written until `.save(folder)` of the result.
 
     Args:
-        model: An .onnx file, or a graph in memory.
+        model: An .onnx file, or a graph in memory, which is left as it is.
         calibration: A path or "module:factory", an iterable of dicts, a dict of arrays (samples along the leading
             axis), or an onnxruntime CalibrationDataReader. None means synthetic inputs, with a warning.
         progress: Told about phases; see `qcompiler.progress`.
@@ -39,10 +41,10 @@ def compile(
         QcompileError: Whatever the user can fix; its `exit_code` is that of the command.
     """
     from qcompiler.driver import compile_model
+    from qcompiler.reading import as_model
 
-    return compile_model(
-        Path(model) if isinstance(model, str) else model, make_options(target, calibration, options), progress=progress
-    )
+    given: Path | ir.Model = Path(model) if isinstance(model, (str, os.PathLike)) else as_model(model)
+    return compile_model(given, make_options(target, calibration, options), progress=progress)
 
 
 def make_options(target: str, calibration: CalibrationInput | None, options: dict[str, Any]) -> CompileOptions:
@@ -60,20 +62,22 @@ def make_options(target: str, calibration: CalibrationInput | None, options: dic
     return to_options(settings)
 
 
-def lint(model: str | Path | ir.Model, target: str = "ort-cpu") -> Sequence[Diagnostic]:
+def lint(model: str | Path | onnx.ModelProto | ir.Model, target: str = "ort-cpu") -> Sequence[Diagnostic]:
     """Findings of a target's rules on any Q/DQ graph.
 
     Raises:
         QcompileError: The file can't be read, or there is no such target.
     """
+    from qcompiler.reading import as_model
     from qcompiler.registry import find_target, make_emitter
 
     emitter = make_emitter(find_target(target))
-    return tuple(emitter.lint(_loaded(model)))
+    return tuple(emitter.lint(as_model(model, any_domain=True)))
 
 
 def verify(
-    reference: str | Path | ir.Model, candidate: str | Path | ir.Model, calibration: CalibrationInput | None = None, *,
+    reference: str | Path | onnx.ModelProto | ir.Model, candidate: str | Path | onnx.ModelProto | ir.Model,
+    calibration: CalibrationInput | None = None, *,
     preprocess: str | None = None, max_samples: int | None = None, seed: int = 0, threads: int = 0,
     min_sqnr: float | None = None, min_cosine: float | None = None,
 ) -> Verification:  # fmt: skip
@@ -86,16 +90,11 @@ def verify(
     from qcompiler.calibration.data import input_specs, open_source
     from qcompiler.calibration.synthetic import synthetic_batches
     from qcompiler.evaluation.verify import verify_models
+    from qcompiler.reading import as_model
 
-    first, second = _loaded(reference), _loaded(candidate)
+    first, second = as_model(reference, any_domain=True), as_model(candidate, any_domain=True)
     if calibration is None:
         samples = synthetic_batches(first, samples=max_samples or 8, seed=seed)
     else:
         samples = open_source(calibration, input_specs(first), preprocess=preprocess, max_samples=max_samples)
     return verify_models(first, second, samples, min_sqnr=min_sqnr, min_cosine=min_cosine, threads=threads)
-
-
-def _loaded(model: str | Path | ir.Model) -> ir.Model:
-    from qcompiler.reading import load_model
-
-    return load_model(Path(model), any_domain=True) if isinstance(model, (str, Path)) else model

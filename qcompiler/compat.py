@@ -63,6 +63,8 @@ def quantize_static(
         CalibrationError: No reader, or samples that don't fit the model.
         QcompileError: As `qcompiler.compile`.
     """
+    from qcompiler.reading import as_model
+
     if calibration_data_reader is None:
         raise CalibrationError("no calibration_data_reader", hint="a cache of onnxruntime's ranges is not read")
     for name, kind in (("activation_type", activation_type), ("weight_type", weight_type)):
@@ -80,7 +82,7 @@ def quantize_static(
     }
     settings |= {f"extra_options[{key!r}]": _no_effect(key, value) for key, value in extra.items()}
     _warn(settings)
-    source = _loaded(model_input)
+    source = as_model(model_input)
     options: dict[str, Any] = {"method": _METHODS.get(calibrate_method, "mse"), "percentile": percentile}
     options |= {"include": _exactly(nodes_to_quantize), "exclude": _exactly(nodes_to_exclude)}
     if op_types_to_quantize:
@@ -102,14 +104,6 @@ def _compile_to(model: ir.Model, output: Path, options: dict[str, Any], *, exter
                 path.replace(output.parent / path.name)
     except OSError as error:
         raise OutputError(f"cannot be written: {error.strerror}", where=str(output)) from error
-
-
-def _loaded(model: str | Path | onnx.ModelProto) -> ir.Model:
-    import onnx_ir as ir
-
-    from qcompiler.reading import load_model
-
-    return load_model(Path(model)) if isinstance(model, (str, Path)) else ir.serde.deserialize_model(model)
 
 
 def _samples(reader: CalibrationDataReader) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from qcompiler.calibration.thresholds import find_threshold
 from qcompiler.diagnostics import DiagnosticLog, Severity
 from qcompiler.emitter import EmitContext, Legalized
 from qcompiler.equivalence import EquivalenceGuard
-from qcompiler.errors import UsageError
+from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.evaluation.compare import Comparison, compare_emitted, missed_gates
 from qcompiler.filters import nodes_kept_float
 from qcompiler.options import CompileOptions
@@ -88,6 +88,9 @@ class _Run:
         with self.phase("read"):
             model = given.clone() if isinstance(given, ir.Model) else load_model(Path(given))
             refuse_bfloat16(model)
+            if not model.graph.inputs:
+                raise UnsupportedError("the model has no inputs, its outputs are constants", where=source_path or None,
+                                       hint="nothing to compile")  # fmt: skip
             model, named = Pipeline([NameEverything()], self.hooks()).run(model)  # onnxruntime refuses equal node names
             self.runs += named
             source = self.calibration_source(model)

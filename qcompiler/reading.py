@@ -6,6 +6,7 @@ External weights stay on disk until something reads them, so models over 2 GB lo
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,8 +50,32 @@ def load_model(path: Path, *, any_domain: bool = False) -> ir.Model:
         UnsupportedError: An IR version, opset, domain or operator that this version cannot take.
         ModelError: Damaged, not ONNX, unsafe or missing external data, or not a valid graph.
     """
+    return _checked(_parse(path), path, any_domain)
+
+
+def as_model(model: str | Path | onnx.ModelProto | ir.Model, *, any_domain: bool = False) -> ir.Model:
+    """What a caller holds as a graph: a path is read, a proto is checked like a file, a graph is given back.
+
+    External weights of a proto are looked for below the current folder.
+
+    Raises:
+        UsageError: It is none of these.
+        QcompileError: As `load_model`.
+    """
+    import onnx
+
+    if isinstance(model, ir.Model):
+        return model
+    if isinstance(model, onnx.ModelProto):
+        return _checked(model, Path("ModelProto"), any_domain)
+    if isinstance(model, (str, os.PathLike)):
+        return load_model(Path(model), any_domain=any_domain)
+    message = f"a model cannot be of type {type(model).__name__}"
+    raise UsageError(message, hint="give a path, an onnx.ModelProto or an onnx_ir.Model")
+
+
+def _checked(proto: onnx.ModelProto, path: Path, any_domain: bool) -> ir.Model:
     where = str(path)
-    proto = _parse(path)
     _check_versions(proto, where)
     check_model(proto, path, any_domain=any_domain)
     try:

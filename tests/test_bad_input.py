@@ -248,3 +248,13 @@ def test_models_that_do_not_pair(folder: Path, capsys: pytest.CaptureFixture[str
     other.graph.node.insert(0, helper.make_node("Cast", ["ids"], ["x"], to=TensorProto.FLOAT))
     onnx.save(other, folder / "other.onnx")
     check(capsys, folder, ["verify", "m.onnx", "other.onnx"], USAGE)
+
+
+def test_model_without_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = net()
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((2, 4), np.float32), "x"))
+    del model.graph.input[:]
+    onnx.save(model, tmp_path / "m.onnx")
+    assert cli.main([str(tmp_path / "m.onnx"), "-o", str(tmp_path / "out")]) == MODEL
+    assert "the model has no inputs" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from qcompiler.errors import ExitCode, ModelError, QcompileError, UnsupportedError, UsageError
-from qcompiler.reading import load_model, model_fingerprint, save_model
+from qcompiler.reading import as_model, load_model, model_fingerprint, save_model
 
 
 def make_proto(size: int = 4) -> onnx.ModelProto:
@@ -267,3 +267,15 @@ def test_every_error_is_of_the_family(tmp_path: Path) -> None:
             load_model(path)
         except QcompileError as error:
             assert "\n" not in str(error)
+
+
+def test_a_model_in_memory_is_checked_like_a_file(tmp_path: Path) -> None:
+    proto = make_proto()
+    held = as_model(proto)
+    assert model_fingerprint(held) == model_fingerprint(as_model(write(proto, tmp_path)))
+    assert as_model(held) is held
+    _no_outputs(proto)
+    with pytest.raises(ModelError, match="no outputs"):
+        as_model(proto)
+    with pytest.raises(UsageError, match="of type bytes"):
+        as_model(b"model")  # type: ignore[arg-type]
