@@ -91,9 +91,9 @@ def _with_switches(model: ir.Model, plan: QuantPlan) -> tuple[ir.Model, dict[str
     graph = copy.graph
     before = {node.name: tuple(node.inputs) for node in graph if node.name in plan.nodes}
     QuantizeWeights(plan).run(copy)
-    for old in [value for inputs in before.values() for value in inputs if value is not None]:
-        if old.producer() is None and old.const_value is not None and old.name not in graph.initializers:
-            graph.register_initializer(old)  # before others can take its name
+    for weight in [value for inputs in before.values() for value in inputs if value is not None]:
+        if weight.producer() is None and weight.const_value is not None and weight.name not in graph.initializers:
+            graph.register_initializer(weight)  # before others can take its name
     InsertQdq(plan).run(copy)
     names = FreshNames(copy)
     switches: dict[str, str] = {}
