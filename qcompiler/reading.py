@@ -85,6 +85,7 @@ def _checked(proto: onnx.ModelProto, path: Path, any_domain: bool) -> ir.Model:
     for graph in model.graphs():
         ir.external_data.set_base_dir(graph, path.parent.resolve())
     _read_small_weights(model)
+    _forget_negative_sizes(model)
     return model
 
 
@@ -135,6 +136,15 @@ def _read_small_weights(model: ir.Model) -> None:
                 if isinstance(held, ir.ExternalTensor):
                     copy = ir.Tensor(held.numpy().copy(), dtype=held.dtype, name=held.name)
                     node.attributes[name] = ir.AttrTensor(name, copy)
+
+
+def _forget_negative_sizes(model: ir.Model) -> None:
+    """Paddle's exporter writes -1 for a size that varies; ONNX has none at all for that."""
+    for graph in model.graphs():
+        for value in (*graph.inputs, *(output for node in graph for output in node.outputs)):
+            sizes = value.shape
+            if sizes is not None and any(isinstance(size, int) and size < 0 for size in sizes):
+                value.shape = ir.Shape([None if isinstance(size, int) and size < 0 else size for size in sizes])
 
 
 def _parse(path: Path) -> onnx.ModelProto:

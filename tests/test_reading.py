@@ -279,3 +279,13 @@ def test_a_model_in_memory_is_checked_like_a_file(tmp_path: Path) -> None:
         as_model(proto)
     with pytest.raises(UsageError, match="of type bytes"):
         as_model(b"model")  # type: ignore[arg-type]
+
+
+def test_size_of_minus_one_is_a_size_that_varies(tmp_path: Path) -> None:
+    proto = make_proto()
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = -1
+    model = load_model(write(proto, tmp_path))
+    for held in (*model.graph.inputs, *model.graph.outputs):
+        assert held.shape is not None
+        assert held.shape[0] == ir.SymbolicDim(None)
