@@ -77,6 +77,19 @@ def weight_scale(weight: npt.NDArray[Any], scheme: QuantScheme, *, pair_axis: in
     return result
 
 
+def conv_weight_scale(weight: npt.NDArray[Any], scheme: QuantScheme) -> FloatArray:
+    """As `weight_scale` with bounded pairs, for a Conv weight [out, in, ...] whatever order a kernel sums it in."""
+    scales = [weight_scale(form, scheme, pair_axis=1) for form in unfolded(weight)]
+    result: FloatArray = np.maximum.reduce(scales)
+    return result
+
+
+def unfolded(weight: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
+    """A Conv weight [out, in, ...] as kernels sum it, along axis 1: channels first, last, and by position."""
+    channels = weight.shape[0]
+    return weight.reshape(channels, -1), np.moveaxis(weight, 1, -1).reshape(channels, -1), weight
+
+
 def pairs_fit(codes: npt.NDArray[Any], pair_axis: int) -> bool:
     """Whether no two neighbouring codes along `pair_axis` can saturate a 16-bit sum with unsigned 8-bit activations."""
     if codes.shape[pair_axis] < 2:

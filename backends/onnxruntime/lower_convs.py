@@ -1,7 +1,8 @@
 """Conv between dequantized inputs to integer convolutions.
 
-Q(Conv(DQ(x), DQ(w)) + b)  ->  QLinearConv(x, w, scales, zero points, int32 bias)        where only that Q reads it
-Conv(DQ(x), DQ(w)) + b     ->  Cast(ConvInteger(x, w, zero points)) * scale + b          elsewhere
+Q(Conv(DQ(x), DQ(w)) + b)        ->  QLinearConv(x, w, scales, zero points, int32 bias)   where only that Q reads it
+Q(Relu(Conv(DQ(x), DQ(w)) + b))  ->  Clip(QLinearConv(...), zero point)                   max(Q(y), zero) = Q(Relu(y))
+Conv(DQ(x), DQ(w)) + b           ->  Cast(ConvInteger(x, w, zero points)) * scale + b     elsewhere
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import onnx_ir as ir
 
 from qcompiler.backends.onnxruntime.operands import Array, Lowering, Operand, operand_of
 from qcompiler.graph import add_initializer, constant_array, sole_consumer
-from qcompiler.numerics import pairs_fit
+from qcompiler.numerics import pairs_fit, unfolded
 from qcompiler.pipeline import Outcome, Pass, Skip
 
 _BIAS_LIMIT = 2**30
@@ -59,17 +60,24 @@ class LowerConvs(Pass):
     def _lower(self, lowering: Lowering, node: ir.Node, x: Operand, w: Operand, bias: Array | None) -> None:
         attributes = dict(node.attributes)
         follower = sole_consumer(node.outputs[0])
+        relu = follower if follower is not None and follower.op_type == "Relu" else None
+        if relu is not None:
+            follower = sole_consumer(relu.outputs[0])
         codes = None if bias is None else _bias_codes(bias, x, w)
         if (
             follower is not None
+            and follower.graph is node.graph
             and _quantizes_per_tensor(follower)
             and follower.outputs[0].dtype == x.codes.dtype  # no kernel changes the container
             and (codes is None or np.abs(codes).max(initial=0) < _BIAS_LIMIT)  # a dead channel's scale is tiny
         ):
             if self.saturating and not _fits(w.constant):
                 w = lowering.unsigned(w)
-            made = _qlinear_conv(lowering, node, follower, x, w, codes)
+            made = [_qlinear_conv(lowering, node, follower, x, w, codes)]
             made[0].attributes.update(attributes)
+            if relu is not None:
+                bounds = [made[0].outputs[0], follower.inputs[2]]
+                made.append(lowering.node("Clip", bounds, "relu", node, dtype=follower.outputs[0].dtype))
             lowering.put(made, follower)
             return
         if self.saturating and not x.signed:
@@ -94,7 +102,7 @@ def _bias_codes(bias: Array, x: Operand, w: Operand) -> Array:
 
 def _qlinear_conv(
     lowering: Lowering, node: ir.Node, quantize: ir.Node, x: Operand, w: Operand, bias: Array | None
-) -> list[ir.Node]:
+) -> ir.Node:
     inputs: list[ir.Value | None] = [
         x.codes, x.scale_value, lowering.zero_point(x),
         w.codes, w.scale_value, lowering.zero_point(w, like_scale=True),
@@ -103,7 +111,7 @@ def _qlinear_conv(
     if bias is not None:
         value = bias.astype(np.int32)
         inputs.append(add_initializer(lowering.model.graph, value, lowering.names(f"{node.name}/bias_int32")))
-    return [lowering.node("QLinearConv", inputs, "codes", node, dtype=quantize.outputs[0].dtype)]
+    return lowering.node("QLinearConv", inputs, "codes", node, dtype=quantize.outputs[0].dtype)
 
 
 def _quantizes_per_tensor(node: ir.Node) -> bool:
@@ -114,12 +122,5 @@ def _quantizes_per_tensor(node: ir.Node) -> bool:
 
 
 def _fits(codes: Array | None) -> bool:
-    """Whether neighbours cannot saturate, whatever order the kernel unfolds the input in.
-
-    NCHW unfolds to channel, row, column; NHWC (onnxruntime changes layout by itself) to row, column, channel.
-    """
-    if codes is None:
-        return False
-    channels = codes.shape[0]
-    orders = (codes.reshape(channels, -1), np.moveaxis(codes, 1, -1).reshape(channels, -1))
-    return all(pairs_fit(order, 1) for order in orders)
+    """Whether neighbours cannot saturate, whatever order the kernel unfolds the input in."""
+    return codes is not None and all(pairs_fit(order, 1) for order in unfolded(codes))

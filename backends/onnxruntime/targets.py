@@ -12,7 +12,9 @@ ORT_CPU = Target(
     aliases=("ort", "ort-cpu-x86", "cpu"),
     opset=21,
     emitter="qcompiler.backends.onnxruntime.emitter:OnnxruntimeEmitter",
-    placement=Placement(frozenset({"Conv", "MatMul", "Gemm"}), weights_pair_safe=True, min_reduction=26),
+    placement=Placement(
+        frozenset({"Conv", "MatMul", "Gemm"}), weights_pair_safe=True, conv_outputs=True, min_reduction=26
+    ),
     runtime="onnxruntime >= 1.18",
     native_ops=_NATIVE,
     domains=frozenset({"", "com.microsoft"}),
@@ -33,7 +35,7 @@ ORT_CPU_ARM64 = Target(
     aliases=("ort-arm64", "arm64"),
     opset=21,
     emitter="qcompiler.backends.onnxruntime.emitter:OnnxruntimeEmitter",
-    placement=Placement(frozenset({"Conv", "MatMul", "Gemm"}), min_reduction=26),
+    placement=Placement(frozenset({"Conv", "MatMul", "Gemm"}), conv_outputs=True, min_reduction=26),
     runtime="onnxruntime >= 1.18",
     native_ops=_NATIVE,
     domains=frozenset({"", "com.microsoft"}),

@@ -19,7 +19,10 @@ Parameter = tuple[ir.DataType, tuple[int, ...], bytes]
 
 @dataclass(frozen=True)
 class InsertQdq(Pass):
-    """One pair a tensor, shared by all its planned readers; other readers keep the float value."""
+    """One pair a tensor, shared by all its planned readers; other readers keep the float value.
+
+    Where the plan quantizes a node's output, all readers are planned ones.
+    """
 
     name: ClassVar[str] = "insert-qdq"
     keeps_float: ClassVar[bool] = False
@@ -29,14 +32,29 @@ class InsertQdq(Pass):
         names = FreshNames(model)
         dequantized: dict[str, ir.Value] = {}
         scales: dict[Parameter, ir.Value] = {}
+        made: set[ir.Value] = set()
         matched, skipped = [], []
         planned = set(self.plan.nodes)
         for node in list(model.graph):
             if node.name not in planned:
                 continue
             planned.discard(node.name)
+            if node.name in self.plan.outputs:
+                output = node.outputs[0]
+                if output.name not in self.plan.tensors:
+                    skipped.append(Skip(node.name, "the plan has no scale for its output"))
+                elif output.name not in dequantized:
+                    readers = tuple(output.uses())
+                    pair = _insert_pair(model.graph, output, self.plan.tensors[output.name], names, scales)
+                    dequantized[output.name] = pair
+                    made.add(pair)
+                    matched.append(output.name)
+                    for use in readers:
+                        use.node.replace_input_with(use.idx, pair)
             for index in self.plan.nodes[node.name]:
                 value = node.inputs[index] if index < len(node.inputs) else None
+                if value is not None and value in made:
+                    continue
                 if value is None or value.name not in self.plan.tensors:
                     skipped.append(Skip(node.name, f"the plan has no scale for input {index}"))
                     continue

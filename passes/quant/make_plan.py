@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.numerics import SMALLEST_SCALE, weight_scale
+from qcompiler.numerics import SMALLEST_SCALE, conv_weight_scale, weight_scale
 from qcompiler.passes.quant.select_sites import Sites
 from qcompiler.plan import QuantPlan
 from qcompiler.scheme import PerAxis, PerTensor, QuantScheme, TensorQuant
@@ -39,15 +39,23 @@ def make_plan(
             continue
         plan.nodes[name] = indices
         for tensor in tensors:
-            scale = np.float32(shared[tensor] / target.activation.qmax)
-            plan.tensors[tensor] = TensorQuant(target.activation, np.asarray(np.maximum(scale, SMALLEST_SCALE)))
+            plan.tensors[tensor] = _activation_quant(shared[tensor], target)
         if name in sites.weights:
             known = None if weights is None else weights.get(name)
             plan.weights[name] = known or {
                 index: _weight_quant(node, index, axis, target) for index, axis in sites.weights[name].items()
             }
+    for name, tensor in sites.outputs.items():
+        if name in plan.nodes and tensor in shared:
+            plan.outputs.add(name)
+            plan.tensors[tensor] = _activation_quant(shared[tensor], target)
     plan.groups = [group for group in sites.groups if all(member in plan.tensors for member in group)]
     return plan
+
+
+def _activation_quant(threshold: float, target: Target) -> TensorQuant:
+    scale = np.float32(threshold / target.activation.qmax)
+    return TensorQuant(target.activation, np.asarray(np.maximum(scale, SMALLEST_SCALE)))
 
 
 def _shared_thresholds(sites: Sites, thresholds: Mapping[str, float]) -> dict[str, float]:
@@ -63,8 +71,11 @@ def _weight_quant(node: ir.Node, index: int, axis: int | None, target: Target) -
     assert value is not None and value.const_value is not None
     scheme = QuantScheme(granularity=PerTensor() if axis is None else PerAxis(axis))
     weight = value.const_value.numpy()
-    pair_axis = sum_axis(node, index, weight.ndim) if target.placement.weights_pair_safe else None
-    return TensorQuant(scheme, weight_scale(weight, scheme, pair_axis=pair_axis))
+    if not target.placement.weights_pair_safe or node.op_type == "ConvTranspose":
+        return TensorQuant(scheme, weight_scale(weight, scheme))
+    if node.op_type == "Conv":
+        return TensorQuant(scheme, conv_weight_scale(weight, scheme))
+    return TensorQuant(scheme, weight_scale(weight, scheme, pair_axis=sum_axis(node, index, weight.ndim)))
 
 
 def sum_axis(node: ir.Node, index: int, dims: int) -> int | None:

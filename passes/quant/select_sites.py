@@ -22,6 +22,7 @@ class Sites:
     Attributes:
         activations: Node name to the indices of its activation inputs to quantize.
         weights: Node name to input index to the channel axis of that constant (None: per tensor).
+        outputs: Node name to the name of its output, where that is quantized for all its readers.
         sources: Quantized tensor to the tensor whose range it has: itself, or what layout operators made it from.
         floats: Node name to the reason why it stays float.
         groups: Tensors that share a scale.
@@ -29,6 +30,7 @@ class Sites:
 
     activations: dict[str, tuple[int, ...]] = field(default_factory=dict)
     weights: dict[str, dict[int, int | None]] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     floats: dict[str, str] = field(default_factory=dict)
     groups: list[tuple[str, ...]] = field(default_factory=list)
@@ -54,8 +56,30 @@ def select_sites(model: ir.Model, placement: Placement, float_nodes: Collection[
             reason = _select(node, placement, sites)
             if reason:
                 sites.floats[name] = reason
+    if placement.conv_outputs:
+        _select_conv_outputs(model, sites)
     _group_concats(model, sites)
     return sites
+
+
+def _select_conv_outputs(model: ir.Model, sites: Sites) -> None:
+    """Outputs of quantized Convs that some reader takes as float; where all quantize them, there is nothing to add."""
+    for node in model.graph:
+        output = node.outputs[0]
+        if node.op_type != "Conv" or node.name not in sites.activations or output.is_graph_output():
+            continue
+        readers = _readers_past_relu(output)
+        if readers is None or not all(index in sites.activations.get(name, ()) for name, index in readers):
+            sites.outputs[str(node.name)] = str(output.name)
+            sites.sources.setdefault(str(output.name), source_of(output).name or "")
+
+
+def _readers_past_relu(value: ir.Value) -> list[tuple[str, int]] | None:
+    """Name and input index of each reader, behind a Relu where that is the only one; None where there is no telling."""
+    uses = tuple(value.uses())
+    if len(uses) == 1 and uses[0].node.op_type == "Relu" and not uses[0].node.outputs[0].is_graph_output():
+        uses = tuple(uses[0].node.outputs[0].uses())
+    return [(str(use.node.name), use.idx) for use in uses] if uses else None
 
 
 def _select(node: ir.Node, placement: Placement, sites: Sites) -> str:

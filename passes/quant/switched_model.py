@@ -96,6 +96,7 @@ def _with_switches(model: ir.Model, plan: QuantPlan) -> tuple[ir.Model, dict[str
             graph.register_initializer(weight)  # before others can take its name
     InsertQdq(plan).run(copy)
     names = FreshNames(copy)
+    outputs = {node.name: node.outputs[0] for node in graph if node.name in plan.outputs}
     switches: dict[str, str] = {}
     for node in list(graph):
         if node.name not in before:
@@ -109,7 +110,24 @@ def _with_switches(model: ir.Model, plan: QuantPlan) -> tuple[ir.Model, dict[str
             where = make_node("Where", [switch, new, old], output=output, dtype=new.dtype, shape=new.shape)
             graph.insert_before(node, where)
             node.replace_input_with(index, where.outputs[0])
+        if node.name in outputs:
+            _switch_output(graph, outputs[node.name], switch, names)
     return copy, switches, _free_scales(graph, plan, names)
+
+
+def _switch_output(graph: ir.Graph, output: ir.Value, switch: ir.Value, names: FreshNames) -> None:
+    """output -> Q -> DQ -> readers   becomes   Where(switch, DQ(Q(output)), output) -> readers."""
+    quantize = next((use.node for use in output.uses() if use.node.op_type == "QuantizeLinear"), None)
+    if quantize is None:
+        return
+    real = quantize.outputs[0].consumers()[0].outputs[0]
+    readers = tuple(real.uses())
+    where = make_node(
+        "Where", [switch, real, output], output=names(f"{output.name}/switched"), dtype=real.dtype, shape=real.shape
+    )
+    graph.insert_after(quantize.outputs[0].consumers()[0], where)
+    for use in readers:
+        use.node.replace_input_with(use.idx, where.outputs[0])
 
 
 def _free_scales(graph: ir.Graph, plan: QuantPlan, names: FreshNames) -> dict[str, str]:
@@ -141,8 +159,8 @@ def _add_shapes(model: ir.Model, nodes: Mapping[str, str]) -> dict[str, tuple[tu
             continue
         added = []
         ends: list[ir.Value | None] = [node.inputs[0], node.outputs[0]]
-        for value in ends:
-            shape = make_node("Shape", [value], output=names(f"{node.name}/shape"), dtype=ir.DataType.INT64, shape=None)
+        for end in ends:
+            shape = make_node("Shape", [end], output=names(f"{node.name}/shape"), dtype=ir.DataType.INT64, shape=None)
             model.graph.insert_after(node, shape)
             model.graph.outputs.append(shape.outputs[0])
             added.append(str(shape.outputs[0].name))

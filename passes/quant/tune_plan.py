@@ -21,7 +21,6 @@ from qcompiler.plan import QuantPlan
 from qcompiler.session import Feeds
 from qcompiler.target import Target
 
-
 FAST_GROUPS, FAST_ROUNDS, FAST_SAMPLES = 8, 2, 2
 """Bounds of the fast search: at most 2 * 8 measurements of 2 samples for keeping groups float."""
 
@@ -68,7 +67,7 @@ def tune_plan(
         )
     }
     best, measured = choose_rule(switched, switched.nodes, scales)
-    groups = node_groups(model, plan.nodes, whole_attention=target.placement.whole_attention)
+    groups: Sequence[tuple[str, ...]] = node_groups(model, plan.nodes, whole_attention=target.placement.whole_attention)
     if not full:
         groups = _noisiest(model, plan, groups, _local_noise(tensors, sites, thresholds[best], target.activation.qmax))
     kept = keep_sensitive_float(
@@ -89,6 +88,7 @@ def tune_plan(
     final = make_plan(model, target, sites, chosen, plan.weights)
     for name, reason in kept.reasons.items():
         final.nodes.pop(name)
+        final.outputs.discard(name)
         final.weights.pop(name, None)
         final.floats[name] = reason
     facts = {

@@ -132,7 +132,7 @@ def test_the_planted_harmful_node_is_the_one_kept_float() -> None:
 
 def test_a_member_of_a_group_that_is_too_costly_is_found_too() -> None:
     switched, scales, _ = ready(net())
-    found = keep_sensitive_float(switched, harmful(scales[2.0]), [("a", "b", "c")], goal=60, share=0.34)
+    found = keep_sensitive_float(switched, harmful(scales[2.0]), [("a", "b", "c")], goal=60, share=0.34, split=True)
     assert list(found.reasons) == ["b"]
 
 
