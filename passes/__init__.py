@@ -25,6 +25,7 @@ TABLE: dict[str, str] = {
     "drop-no-ops": "qcompiler.passes.cleanup.drop_no_ops:DropNoOps",
     "drop-unused": "qcompiler.passes.cleanup.drop_unused:DropUnused",
     "merge-equal-nodes": "qcompiler.passes.cleanup.merge_equal_nodes:MergeEqualNodes",
+    "settle-shapes": "qcompiler.passes.normalize.settle_shapes:SettleShapes",
     "plain-gemm": "qcompiler.passes.normalize.plain_gemm:PlainGemm",
     "sort-nodes": "qcompiler.passes.cleanup.sort_nodes:SortNodes",
 }

@@ -14,6 +14,7 @@ from qcompiler.passes.normalize.inline_functions import InlineFunctions
 from qcompiler.passes.normalize.lift_constants import LiftConstants
 from qcompiler.passes.normalize.name_everything import NameEverything
 from qcompiler.passes.normalize.plain_gemm import PlainGemm
+from qcompiler.passes.normalize.settle_shapes import SettleShapes
 from qcompiler.pipeline import Pass
 
 COMMON_OPS = frozenset({"LayerNormalization"})
@@ -41,8 +42,7 @@ def normalize_passes(opset: int, native_ops: frozenset[str] = COMMON_OPS) -> tup
         InferShapes(),
         FoldConstants(),
         DropUnused(),
-        InferShapes(),  # again: folded shape operands tell more
-        FoldConstants(),
+        SettleShapes(),  # again: folded shape operands tell more
         DropNoOps(),
         MergeEqualNodes(),
         DropUnused(),
