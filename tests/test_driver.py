@@ -126,6 +126,8 @@ def edit(document: dict[str, Any], what: str) -> None:
         document["nodes"]["fc"]["activations"] = [9]
     elif what == "not constant":
         document["nodes"]["fc"]["weights"] = {"0": weights}
+    elif what == "output":
+        document["nodes"]["fc"]["output"] = True
     elif what == "type":
         document["tensors"]["x"]["dtype"] = "uint8"
     elif what == "no scale":
@@ -143,6 +145,7 @@ def edit(document: dict[str, Any], what: str) -> None:
         ("activation", "fc"),
         ("not constant", "fc"),
         ("no scale", "stem"),
+        ("output", "no scale for 'y'"),
         ("type", "tensor 'x' is uint8"),
     ],
 )

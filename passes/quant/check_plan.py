@@ -21,7 +21,7 @@ def check_plan(plan: QuantPlan, model: ir.Model, where: str) -> None:
             has other channels, a type other than int8.
     """
     nodes = {str(node.name): node for node in model.graph}
-    for name in (*plan.nodes, *plan.weights):
+    for name in (*plan.nodes, *plan.weights, *sorted(plan.outputs)):
         if name not in nodes:
             error = registry.unknown("node", name, nodes)
             raise UsageError(error.message, where=where, hint=error.hint or _HINT)
@@ -35,6 +35,10 @@ def check_plan(plan: QuantPlan, model: ir.Model, where: str) -> None:
             value = _input(nodes[name], index, where)
             if value.name not in plan.tensors:
                 raise UsageError(f"no scale for {value.name!r}, which node {name!r} reads", where=where)
+    for name in plan.outputs:
+        output = nodes[name].outputs[0].name
+        if output not in plan.tensors:
+            raise UsageError(f"no scale for {output!r}, the output of node {name!r}", where=where)
     for name, weights in plan.weights.items():
         for index, quant in weights.items():
             _check_type(quant, f"input {index} of node {name!r}", where)

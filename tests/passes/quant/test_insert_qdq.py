@@ -129,6 +129,31 @@ def test_equal_numbers_of_other_shapes_are_no_shared_scale() -> None:
     run_all(model, [random_feeds(model)])
 
 
+def test_a_quantized_output_reaches_all_its_readers() -> None:
+    text = """m (float[N, 4] x) => (float[N, 4] y, float[N, 4] k) {
+        [n] h = MatMul(x, w) i = Relu(h) [o] y = MatMul(i, w) k = Neg(h) }"""
+    model = build(text, w=W)
+    plan = activation_plan({"x": 0.02, "h": 0.05, "i": 0.05}, {"n": (0,), "o": (0,)})
+    plan.outputs.add("n")
+    assert set(InsertQdq(plan).run(model).matched) == {"x", "h", "i"}
+    assert is_topological(model.graph)
+    readers = [node for node in model.graph if node.op_type in ("Relu", "Neg")]
+    assert [str(node.inputs[0].name) for node in readers if node.inputs[0]] == ["h_dequantized"] * 2
+    feeds = random_feeds(model)
+    found = run_all(model, [feeds], optimize=False)[0]
+    x, h = per_tensor(0.02), per_tensor(0.05)
+    product = dequantize(quantize(feeds["x"], x), x) @ W
+    np.testing.assert_allclose(found["k"], -dequantize(quantize(product, h), h), atol=1e-6)
+
+
+def test_an_output_without_a_scale_is_said() -> None:
+    plan = activation_plan({"h": 0.02}, {"first": (0,)})
+    plan.outputs.add("first")
+    outcome = InsertQdq(plan).run(build(FAN, w=W))
+    assert outcome.matched == ("h",)
+    assert outcome.skipped == (Skip("first", "the plan has no scale for its output"),)
+
+
 def test_a_plan_with_nodes_is_meant_for_the_model() -> None:
     model = build(FAN, w=W)
     assert InsertQdq(activation_plan({}, {"first": (0,)})).meant_for(model)
