@@ -101,3 +101,15 @@ def test_weight_with_a_default_is_a_constant(tmp_path: Path) -> None:
     result = qcompiler.compile(model, target="ort-cpu", calibration=[{"x": np.ones((4, 4), np.float32)}])
     assert [value.name for value in result.model.graph.inputs] == ["x"] and len(result.plan.nodes) == 1
     assert any(finding.code == "QC403" for finding in result.diagnostics)
+
+
+def test_emitted_model_and_host_agree_to_rounding() -> None:
+    """Full-range uint8 and int8 codes: kernels that add two products in 16 bits would saturate on them."""
+    model = ir.from_onnx_text(HEAD + "m (float[N,64] x) => (float[N,32] y) { a = MatMul(x, w) y = Relu(a) }")
+    value = next(item for node in model.graph for item in node.inputs if item is not None and item.name == "w")
+    value.const_value = ir.tensor(np.full((64, 32), 0.5, np.float32), name="w")
+    value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape((64, 32))
+    model.graph.register_initializer(value)
+    x = np.linspace(0.9, 1, 8 * 64, dtype=np.float32).reshape(8, 64)
+    result = qcompiler.compile(model, target="orin", carrier="fp32", calibration=[{"x": x}], build_check="off")
+    assert result.verification["host_against_model"].outputs[0].sqnr > 100  # float32 rounding: 2^-24 is 144 dB

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,14 +30,25 @@ def run_comparison(
 
 
 def run_comparisons(
-    models: Mapping[str, ir.Model], pairings: Pairings, batches: Iterable[Feeds], *, threads: int = 0
+    models: Mapping[str, ir.Model],
+    pairings: Pairings,
+    batches: Iterable[Feeds],
+    *,
+    threads: int = 0,
+    plain: Collection[str] = (),
 ) -> dict[str, Comparison]:
     """Compare several pairs of `models`; each model runs once per batch however many pairs it is in.
+
+    Args:
+        plain: Names of models that run as they are written, without onnxruntime's optimizations.
 
     Raises:
         ModelError: onnxruntime refuses a model.
     """
-    sessions = {name: Session(model, _layers_of(name, pairings), threads=threads) for name, model in models.items()}
+    sessions = {
+        name: Session(model, _layers_of(name, pairings), threads=threads, optimize=name not in plain)
+        for name, model in models.items()
+    }
     renamed = {theirs: pairing.inputs for _, theirs, pairing in pairings.values()}
     tallies = {
         name: _Tally(pairing, sessions[ours], sessions[theirs]) for name, (ours, theirs, pairing) in pairings.items()
