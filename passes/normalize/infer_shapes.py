@@ -14,6 +14,8 @@ from qcompiler.pipeline import Outcome, Pass
 if TYPE_CHECKING:
     import onnx
 
+_LIKE_FIRST_INPUT = ("GroupNormalization",)
+"""Operators whose schema in ONNX has no inference; to it they are shown as Identity."""
 _DATA_BYTES = 1024  # shape operands are read by inference, weights are not
 
 
@@ -73,6 +75,10 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
             value.const_value = tensor
     for inner in _graphs(proto.graph):
         del inner.value_info[:]
+        for node in inner.node:
+            if node.op_type in _LIKE_FIRST_INPUT and node.domain in ("", "ai.onnx"):
+                node.op_type = "Identity"
+                del node.input[1:], node.attribute[:]
         for output in inner.output:
             if output.type.HasField("tensor_type"):
                 output.type.tensor_type.ClearField("shape")
