@@ -78,7 +78,8 @@ def _definition(node: ir.Node, opset: int, number: int) -> ir.Function | None:
     """The function body for this node's operands and attributes, converted to `opset`; None where ONNX has none."""
     import onnx
 
-    schema: Any = find_schema(node.op_type, opset)  # onnx's stubs lack the methods used here
+    # GroupNormalization of opset 18 is deprecated, and still defined; onnx's stubs lack the methods used here
+    schema: Any = find_schema(node.op_type, opset, deprecated=True)
     if schema is None:
         return None
     plain = [version for version in schema.function_opset_versions if version <= opset]

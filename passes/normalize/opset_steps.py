@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 @cache
-def find_schema(op_type: str, opset: int) -> onnx.defs.OpSchema | None:
-    """The schema of a standard operator in this opset; None where it does not exist or is deprecated."""
+def find_schema(op_type: str, opset: int, *, deprecated: bool = False) -> onnx.defs.OpSchema | None:
+    """The schema of a standard operator in this opset; None where it does not exist, or is deprecated unless asked."""
     import onnx
 
     try:
         schema = onnx.defs.get_schema(op_type, opset, "")
     except onnx.defs.SchemaError:
         return None
-    return None if schema.deprecated else schema
+    return None if schema.deprecated and not deprecated else schema
 
 
 def convert_nodes(graph: ir.Graph | ir.Function, source: int, target: int) -> list[str]:
