@@ -107,7 +107,10 @@ def _with_switches(model: ir.Model, plan: QuantPlan) -> tuple[ir.Model, dict[str
             if old is new or old is None or new is None:
                 continue
             output = names(f"{node.name}/input_{index}")
-            where = make_node("Where", [switch, new, old], output=output, dtype=new.dtype, shape=new.shape)
+            if old.const_value is not None:
+                where = _weight_choice(switch, new, old, output)
+            else:
+                where = make_node("Where", [switch, new, old], output=output, dtype=new.dtype, shape=new.shape)
             graph.insert_before(node, where)
             node.replace_input_with(index, where.outputs[0])
         if node.name in outputs:
@@ -128,6 +131,22 @@ def _switch_output(graph: ir.Graph, output: ir.Value, switch: ir.Value, names: F
     graph.insert_after(quantize.outputs[0].consumers()[0], where)
     for use in readers:
         use.node.replace_input_with(use.idx, where.outputs[0])
+
+
+def _weight_choice(switch: ir.Value, new: ir.Value, old: ir.Value, output: str) -> ir.Node:
+    """An If whose branches make one weight each: Where would hold five copies of it at a time."""
+    dequantize = new.producer()
+    assert dequantize is not None, "a DequantizeLinear of the weight"
+    branches = {}
+    for name, inputs, op_type in (
+        ("then_branch", list(dequantize.inputs), "DequantizeLinear"), ("else_branch", [old], "Identity"),
+    ):  # fmt: skip
+        attributes = dict(dequantize.attributes) if op_type == dequantize.op_type else {}
+        made = make_node(
+            op_type, inputs, attributes, output=f"{output}/{name}", dtype=new.dtype, shape=new.shape
+        )
+        branches[name] = ir.AttrGraph(name, ir.Graph([], made.outputs, nodes=[made], name=name))
+    return make_node("If", [switch], branches, output=output, dtype=new.dtype, shape=new.shape)
 
 
 def _free_scales(graph: ir.Graph, plan: QuantPlan, names: FreshNames) -> dict[str, str]:
