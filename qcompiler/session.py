@@ -23,6 +23,10 @@ _BIAS_QUANTIZER = "WeightBiasQuantization"
 """onnxruntime's rewrite of a float bias to int32 divides in the scales' type: in float16, bias / (sx * sw) overflows
 beyond 65504 and the layer's output is garbage (1.31). Integers of that size are common, so it is off in such graphs."""
 
+_SIGN_CHANGER = "QDQS8ToU8Transformer"
+"""onnxruntime's retyping of int8 Q/DQ pairs forgets the output type of a pair at a graph output and then refuses its
+own graph (1.31, processors without VNNI). What we emit for onnxruntime is unsigned already."""
+
 
 class Session:
     """An onnxruntime CPU session over an in-memory model.
@@ -52,7 +56,7 @@ class Session:
         if self._kept:
             values = [ort.OrtValue.ortvalue_from_numpy(array) for array in self._kept.values()]
             options.add_external_initializers(list(self._kept), values)
-        unsafe = [_BIAS_QUANTIZER] if _quantizes_float16(model) else []
+        unsafe = [_SIGN_CHANGER, _BIAS_QUANTIZER] if _quantizes_float16(model) else [_SIGN_CHANGER]
         try:
             self._session = ort.InferenceSession(
                 proto, options, providers=["CPUExecutionProvider"], disabled_optimizers=unsafe

@@ -55,7 +55,7 @@ def keep_sensitive_float(
     reasons: dict[str, str] = {}
     units = [tuple(group) for group in groups]
     while decibels(noise) < goal and (rounds is None or rounds > 0):
-        fitting = [unit for unit in units if sum(switched.costs[name] for name in unit) <= budget]
+        fitting = [unit for unit in dict.fromkeys(units) if sum(switched.costs[name] for name in unit) <= budget]
         tried = {}
         for unit in fitting:
             tried[unit] = switched.noise(kept.difference(unit), scales, samples=samples)
@@ -70,7 +70,7 @@ def keep_sensitive_float(
         budget -= sum(switched.costs[name] for name in best)
         gain = decibels(tried[best]) - decibels(noise)
         reasons.update(dict.fromkeys(best, f"sensitive: in float the outputs gain {gain:.1f} dB"))
-        units.remove(best)
+        units = [rest for unit in units if (rest := tuple(name for name in unit if name in kept))]
         rounds = None if rounds is None else rounds - 1
         noise = tried[best]
     return Sensitivity(decibels(before), decibels(noise), reasons)

@@ -28,6 +28,14 @@ def node_groups(
     return tuple(tuple(members) for members in groups.values())
 
 
+def ends(model: ir.Model, names: Collection[str]) -> tuple[tuple[str, ...], ...]:
+    """The first 2, 4, 6, 8 and the last 1, 2 of the nodes called `names`: what convolutional nets are touchy about."""
+    ordered = [str(node.name) for node in model.graph if node.name in names]
+    heads = [tuple(ordered[:count]) for count in (2, 4, 6, 8) if count < len(ordered)]
+    tails = [tuple(ordered[-count:]) for count in (1, 2) if count < len(ordered)]
+    return (*heads, *tails)
+
+
 def _part(node: ir.Node) -> tuple[str, ...]:
     role = role_of(node)
     if role is not None:

@@ -45,7 +45,7 @@ class SwitchedModel:
     def noise(
         self, quantized: Collection[str], scales: Mapping[str, float] | None = None, *, samples: int | None = None
     ) -> float:
-        """Noise over signal power with these nodes quantized: mean over float outputs and samples; 0 where equal.
+        """Noise over signal power with these nodes quantized: geometric mean over float outputs and samples.
 
         Args:
             scales: Tensor to scale, in place of the plan's.
@@ -57,7 +57,8 @@ class SwitchedModel:
             for name, wanted in reference.items():
                 if wanted.dtype.kind == "f" and wanted.size:  # scores and features; indices follow from them
                     ratios.append(_noise(wanted, outputs[name]))
-        return float(np.mean(ratios)) if ratios else 0.0
+        # the geometric mean: one sample that tips over must not outvote all others
+        return float(np.exp(np.mean(np.log(np.maximum(ratios, 1e-12))))) if any(ratios) else 0.0
 
     def _run(self, feed: Feeds, quantized: Collection[str], scales: Mapping[str, float]) -> Arrays:
         states = {name: np.asarray(node in quantized) for node, name in self._switches.items()}
@@ -142,9 +143,7 @@ def _weight_choice(switch: ir.Value, new: ir.Value, old: ir.Value, output: str) 
         ("then_branch", list(dequantize.inputs), "DequantizeLinear"), ("else_branch", [old], "Identity"),
     ):  # fmt: skip
         attributes = dict(dequantize.attributes) if op_type == dequantize.op_type else {}
-        made = make_node(
-            op_type, inputs, attributes, output=f"{output}/{name}", dtype=new.dtype, shape=new.shape
-        )
+        made = make_node(op_type, inputs, attributes, output=f"{output}/{name}", dtype=new.dtype, shape=new.shape)
         branches[name] = ir.AttrGraph(name, ir.Graph([], made.outputs, nodes=[made], name=name))
     return make_node("If", [switch], branches, output=output, dtype=new.dtype, shape=new.shape)
 
@@ -177,8 +176,7 @@ def _add_shapes(model: ir.Model, nodes: Mapping[str, str]) -> dict[str, tuple[tu
         if node.name not in nodes:
             continue
         added = []
-        ends: list[ir.Value | None] = [node.inputs[0], node.outputs[0]]
-        for end in ends:
+        for end in (node.inputs[0], node.outputs[0]):
             shape = make_node("Shape", [end], output=names(f"{node.name}/shape"), dtype=ir.DataType.INT64, shape=None)
             model.graph.insert_after(node, shape)
             model.graph.outputs.append(shape.outputs[0])

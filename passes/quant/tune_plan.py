@@ -14,7 +14,7 @@ from qcompiler.calibration.thresholds import quantization_error
 from qcompiler.passes.quant.choose_ranges import candidates, choose_rule, refine_by_group
 from qcompiler.passes.quant.keep_sensitive_float import keep_sensitive_float
 from qcompiler.passes.quant.make_plan import make_plan
-from qcompiler.passes.quant.node_groups import node_groups
+from qcompiler.passes.quant.node_groups import ends, node_groups
 from qcompiler.passes.quant.select_sites import Sites
 from qcompiler.passes.quant.switched_model import SwitchedModel, decibels
 from qcompiler.plan import QuantPlan
@@ -70,6 +70,8 @@ def tune_plan(
     groups: Sequence[tuple[str, ...]] = node_groups(model, plan.nodes, whole_attention=target.placement.whole_attention)
     if not full:
         groups = _noisiest(model, plan, groups, _local_noise(tensors, sites, thresholds[best], target.activation.qmax))
+    if any(node.op_type == "Conv" and node.name in plan.nodes for node in model.graph):
+        groups = [*groups, *ends(model, plan.nodes)]
     kept = keep_sensitive_float(
         switched, scales[best], groups, goal=goal, share=share, rounds=None if full else FAST_ROUNDS,
         samples=None if full else FAST_SAMPLES, split=full, progress=progress,

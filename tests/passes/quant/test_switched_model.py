@@ -94,13 +94,13 @@ def test_scales_of_a_run_equal_a_plan_that_has_them() -> None:
     )  # the override lasted one run
 
 
-def test_noise_is_the_mean_over_float_outputs_and_samples() -> None:
+def test_noise_is_the_geometric_mean_over_float_outputs_and_samples() -> None:
     switched = SwitchedModel(model(), plan_of(), FEEDS)
     ratios = []
     for index, float_outputs in enumerate(run_all(model(), FEEDS)):
         outputs = qdq(plan_of(), index)
         ratios += [10 ** (-sqnr(float_outputs[name], outputs[name]) / 10) for name in ("y", "s")]
-    assert switched.noise(switched.nodes) == pytest.approx(float(np.mean(ratios)), rel=1e-3)
+    assert switched.noise(switched.nodes) == pytest.approx(float(np.exp(np.mean(np.log(ratios)))), rel=1e-3)
     assert decibels(0.01) == pytest.approx(20)
     assert decibels(0) == math.inf
 
