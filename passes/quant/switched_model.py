@@ -139,9 +139,10 @@ def _weight_choice(switch: ir.Value, new: ir.Value, old: ir.Value, output: str) 
     dequantize = new.producer()
     assert dequantize is not None, "a DequantizeLinear of the weight"
     branches = {}
-    for name, inputs, op_type in (
+    choices: tuple[tuple[str, list[ir.Value | None], str], ...] = (
         ("then_branch", list(dequantize.inputs), "DequantizeLinear"), ("else_branch", [old], "Identity"),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for name, inputs, op_type in choices:
         attributes = dict(dequantize.attributes) if op_type == dequantize.op_type else {}
         made = make_node(op_type, inputs, attributes, output=f"{output}/{name}", dtype=new.dtype, shape=new.shape)
         branches[name] = ir.AttrGraph(name, ir.Graph([], made.outputs, nodes=[made], name=name))
