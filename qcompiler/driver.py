@@ -247,7 +247,7 @@ class _Run:
         if options.method == "auto":
             tuned = tune_plan(
                 model, target, sites, table.tensors, kept.feeds, goal=options.goal_sqnr, share=options.float_share,
-                full=options.search == "full",                 threads=options.threads, progress=lambda: self.progress.advance(1),
+                full=options.search == "full", threads=options.threads, progress=lambda: self.progress.advance(1),
             )  # fmt: skip
             self.tuning = tuned.facts
             return tuned.plan, table
