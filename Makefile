@@ -2,8 +2,6 @@
 
 VENV ?= .venv
 PYTHON ?= python3
-# Where pip finds torch for `make bench`; this index has builds without CUDA, a tenth of the size.
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BENCH ?=
 PYTEST ?=
 
@@ -62,6 +60,6 @@ $(VENV)/.demo: $(VENV)/.dev
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(INSTALL) --no-deps $(MODELS_BENCH)
-	$(INSTALL) --extra-index-url $(TORCH_INDEX) torch transformers safetensors
+	$(INSTALL) torch transformers safetensors
 	-$(INSTALL) -e '.[tensorrt]' --no-build-isolation
 	touch $@

@@ -25,6 +25,7 @@ from qcompiler.equivalence import EquivalenceGuard
 from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.evaluation.compare import Comparison, compare_emitted, missed_gates
 from qcompiler.filters import nodes_kept_float
+from qcompiler.graph import weight_bytes
 from qcompiler.options import CompileOptions
 from qcompiler.passes.canonical.pipeline import canonical_passes
 from qcompiler.passes.fold.pipeline import fold_passes
@@ -34,7 +35,7 @@ from qcompiler.passes.normalize.pipeline import normalize_passes
 from qcompiler.passes.precision.carry_float32 import CarryFloat32, refuse_bfloat16
 from qcompiler.passes.quant.check_plan import check_plan
 from qcompiler.passes.quant.insert_qdq import InsertQdq
-from qcompiler.passes.quant.make_plan import make_plan
+from qcompiler.passes.quant.make_plan import CHANNEL_AXIS, make_plan
 from qcompiler.passes.quant.quantize_weights import QuantizeWeights
 from qcompiler.passes.quant.select_sites import Sites, select_sites
 from qcompiler.passes.quant.tune_plan import tune_plan
@@ -47,8 +48,10 @@ from qcompiler.session import Arrays, Feeds, Session
 from qcompiler.target import Target
 
 GOLDEN_SAMPLES = 3
-TUNING_FEEDS = {"fast": 4, "full": 16}
+TUNING_FEEDS = {"fast": 4, "full": 12}
 """Samples that plans are measured on, one a feed."""
+TUNING_BYTES = 1 << 30
+"""Measuring plans holds about five copies of the weights; above this they take more than they give."""
 
 
 def compile_model(
@@ -242,21 +245,35 @@ class _Run:
             return plan, None
         sources = sorted(set(sites.sources.values()))
         kept = FirstFeeds(batches, TUNING_FEEDS[options.search])
-        table = calibrate(model, sources, kept, threads=options.threads, progress=lambda n: self.progress.advance(1))
+        axes = dict.fromkeys(sites.outputs.values(), CHANNEL_AXIS)
+        table = calibrate(
+            model,
+            sources,
+            kept,
+            channel_axes=axes,
+            threads=options.threads,
+            progress=lambda n: self.progress.advance(1),
+        )
         qmax = target.activation.qmax
-        if options.method == "auto":
+        peaks = {name: item.peaks for name, item in table.channels.items()}
+        if options.method == "auto" and weight_bytes(model) > TUNING_BYTES:
+            note = "the weights are too large to measure clipping rules on; taking mse"
+            self.log.add("QC203", Severity.INFO, "", note, "name a rule with --method")
+        elif options.method == "auto":
             tuned = tune_plan(
                 model, target, sites, table.tensors, kept.feeds, goal=options.goal_sqnr, share=options.float_share,
-                full=options.search == "full", threads=options.threads, progress=lambda: self.progress.advance(1),
+                full=options.search == "full", channel_peaks=peaks, threads=options.threads,
+                progress=lambda: self.progress.advance(1),
             )  # fmt: skip
             self.tuning = tuned.facts
             return tuned.plan, table
+        method = "mse" if options.method == "auto" else options.method
         found = {
-            name: find_threshold(histogram, options.method, qmax=qmax, percentile=options.percentile).value
+            name: find_threshold(histogram, method, qmax=qmax, percentile=options.percentile).value
             for name, histogram in table.tensors.items()
             if histogram.count
         }
-        return make_plan(model, target, sites, found), table
+        return make_plan(model, target, sites, found, channel_peaks=peaks), table
 
     def emit_host(self, model: ir.Model, context: EmitContext) -> Legalized:
         """The same plan for onnxruntime on the host."""

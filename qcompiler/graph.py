@@ -63,6 +63,11 @@ def sole_consumer(value: ir.Value) -> ir.Node | None:
     return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
 
 
+def weight_bytes(model: ir.Model) -> int:
+    """Bytes of all initializers of the main graph; nothing is read."""
+    return sum(item.const_value.nbytes for item in model.graph.initializers.values() if item.const_value is not None)
+
+
 class FreshNames:
     """Names that no value or node of the model bears yet; deterministic."""
 

@@ -28,7 +28,7 @@ class QuantPlan:
         tensors: Activation name to its quantization; one scale whoever reads it.
         weights: Node name to input index to the quantization of that constant input.
         nodes: Node name to the indices of the activation inputs that read quantized values.
-        outputs: Names of nodes whose output is quantized too, for all its readers; `tensors` has its scale.
+        outputs: Node name to the quantization of its output, for all its readers, which read it as float.
         floats: Node or tensor name to the reason why it stays float.
         groups: Tensors that share one scale (inputs of a Concat).
         notes: Facts of the planner for the report, by tensor: method, clipping threshold, ...
@@ -37,7 +37,7 @@ class QuantPlan:
     tensors: dict[str, TensorQuant] = field(default_factory=dict)
     weights: dict[str, dict[int, TensorQuant]] = field(default_factory=dict)
     nodes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    outputs: set[str] = field(default_factory=set)
+    outputs: dict[str, TensorQuant] = field(default_factory=dict)
     floats: dict[str, str] = field(default_factory=dict)
     groups: list[tuple[str, ...]] = field(default_factory=list)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -48,8 +48,8 @@ class QuantPlan:
         for name, weights in self.weights.items():
             entry = nodes.setdefault(name, {"activations": []})
             entry["weights"] = {str(index): _quant_to_json(quant) for index, quant in weights.items()}
-        for name in self.outputs:
-            nodes.setdefault(name, {"activations": []})["output"] = True
+        for name, quant in self.outputs.items():
+            nodes.setdefault(name, {"activations": []})["output"] = _quant_to_json(quant)
         document = {
             "schema": SCHEMA,
             "tensors": {name: _quant_to_json(quant) for name, quant in self.tensors.items()},
@@ -87,8 +87,8 @@ class QuantPlan:
                 }
                 if weights:
                     plan.weights[name] = weights
-                if entry.get("output"):
-                    plan.outputs.add(name)
+                if "output" in entry:
+                    plan.outputs[name] = _quant_from_json(entry["output"], f"{where}: nodes.{name}.output")
         except UsageError:
             raise
         except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:

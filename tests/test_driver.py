@@ -127,7 +127,7 @@ def edit(document: dict[str, Any], what: str) -> None:
     elif what == "not constant":
         document["nodes"]["fc"]["weights"] = {"0": weights}
     elif what == "output":
-        document["nodes"]["fc"]["output"] = True
+        document["nodes"]["stem"]["output"] = {"dtype": "int8", "axis": 1, "scale": [0.1, 0.2]}
     elif what == "type":
         document["tensors"]["x"]["dtype"] = "uint8"
     elif what == "no scale":
@@ -145,7 +145,7 @@ def edit(document: dict[str, Any], what: str) -> None:
         ("activation", "fc"),
         ("not constant", "fc"),
         ("no scale", "stem"),
-        ("output", "no scale for 'y'"),
+        ("output", "the output of node 'stem'"),
         ("type", "tensor 'x' is uint8"),
     ],
 )

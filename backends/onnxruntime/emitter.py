@@ -13,6 +13,7 @@ from qcompiler.backends.onnxruntime.kernels import count_kernels
 from qcompiler.backends.onnxruntime.lower_convs import LowerConvs
 from qcompiler.backends.onnxruntime.lower_products import LowerProducts
 from qcompiler.backends.onnxruntime.part_adds_from_norms import PartAddsFromNorms
+from qcompiler.backends.onnxruntime.part_channel_scales import PartChannelScales
 from qcompiler.backends.onnxruntime.unsigned_activations import UnsignedActivations
 from qcompiler.diagnostics import Diagnostic, Severity
 from qcompiler.emitter import EmitContext, Legalized
@@ -35,6 +36,7 @@ class OnnxruntimeEmitter:
             LowerProducts(saturating=self._unsigned, portable=context.portable),
             FoldProductScales(),
             LowerConvs(saturating=self._unsigned),
+            PartChannelScales(),
             PartAddsFromNorms(),
             *cleanup_passes(),
         ]

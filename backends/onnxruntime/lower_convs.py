@@ -2,6 +2,7 @@
 
 Q(Conv(DQ(x), DQ(w)) + b)        ->  QLinearConv(x, w, scales, zero points, int32 bias)   where only that Q reads it
 Q(Relu(Conv(DQ(x), DQ(w)) + b))  ->  Clip(QLinearConv(...), zero point)                   max(Q(y), zero) = Q(Relu(y))
+Q(..., s[C], axis 1)             ->  QLinearConv(x, w, ..., w scales / s)                 rescales by channel anyway
 Conv(DQ(x), DQ(w)) + b           ->  Cast(ConvInteger(x, w, zero points)) * scale + b     elsewhere
 """
 
@@ -67,7 +68,7 @@ class LowerConvs(Pass):
         if (
             follower is not None
             and follower.graph is node.graph
-            and _quantizes_per_tensor(follower)
+            and _quantizes(follower, per_channel=relu is None)
             and follower.outputs[0].dtype == x.codes.dtype  # no kernel changes the container
             and (codes is None or np.abs(codes).max(initial=0) < _BIAS_LIMIT)  # a dead channel's scale is tiny
         ):
@@ -103,10 +104,18 @@ def _bias_codes(bias: Array, x: Operand, w: Operand) -> Array:
 def _qlinear_conv(
     lowering: Lowering, node: ir.Node, quantize: ir.Node, x: Operand, w: Operand, bias: Array | None
 ) -> ir.Node:
+    out_scale = constant_array(quantize.inputs[1])
+    w_scale, y_scale, y_zero = w.scale_value, quantize.inputs[1], quantize.inputs[2]
+    if out_scale is not None and out_scale.size > 1:
+        # sums * x scale * (w scale / out scale) / 1: the code of each channel on its own grid
+        graph, unit = lowering.model.graph, np.asarray(1, np.float32)
+        w_scale = add_initializer(graph, (w.scale / out_scale).astype(np.float32), lowering.names(f"{node.name}/scale"))
+        y_scale = lowering.constant(("unit scale",), unit, "unit_scale")
+        y_zero = lowering.zero_point(x)  # the activation's container, as a scalar
+    channels = w_scale.const_value.size if w_scale.const_value is not None else 1
+    zeros = lowering.zero_point(w, like_scale=True) if channels == w.scale.size else lowering.zeros(w, channels)
     inputs: list[ir.Value | None] = [
-        x.codes, x.scale_value, lowering.zero_point(x),
-        w.codes, w.scale_value, lowering.zero_point(w, like_scale=True),
-        quantize.inputs[1], quantize.inputs[2],
+        x.codes, x.scale_value, lowering.zero_point(x), w.codes, w_scale, zeros, y_scale, y_zero,
     ]  # fmt: skip
     if bias is not None:
         value = bias.astype(np.int32)
@@ -114,11 +123,14 @@ def _qlinear_conv(
     return lowering.node("QLinearConv", inputs, "codes", node, dtype=quantize.outputs[0].dtype)
 
 
-def _quantizes_per_tensor(node: ir.Node) -> bool:
+def _quantizes(node: ir.Node, *, per_channel: bool) -> bool:
+    """Whether the node is a QuantizeLinear that QLinearConv can take in: per tensor, or by channel along axis 1."""
     if node.op_type != "QuantizeLinear" or len(node.inputs) < 3:
         return False
     scale = constant_array(node.inputs[1])
-    return scale is not None and scale.size == 1
+    if scale is None:
+        return False
+    return scale.size == 1 or (per_channel and node.attributes.get_int("axis", 1) == 1)
 
 
 def _fits(codes: Array | None) -> bool:

@@ -106,6 +106,12 @@ class Lowering:
         key = ("zero point", np.dtype(dtype).name, operand.zero, shape)
         return self.constant(key, np.full(shape, operand.zero, dtype), f"{np.dtype(dtype).name}_zero_point")
 
+    def zeros(self, operand: Operand, channels: int) -> ir.Value:
+        """The operand's zero point, repeated for each channel."""
+        dtype = np.int8 if operand.signed else np.uint8
+        key = ("zero point", np.dtype(dtype).name, operand.zero, (channels,))
+        return self.constant(key, np.full(channels, operand.zero, dtype), f"{np.dtype(dtype).name}_zero_point")
+
     def node(
         self,
         op_type: str,

@@ -21,7 +21,7 @@ def check_plan(plan: QuantPlan, model: ir.Model, where: str) -> None:
             has other channels, a type other than int8.
     """
     nodes = {str(node.name): node for node in model.graph}
-    for name in (*plan.nodes, *plan.weights, *sorted(plan.outputs)):
+    for name in (*plan.nodes, *plan.weights, *plan.outputs):
         if name not in nodes:
             error = registry.unknown("node", name, nodes)
             raise UsageError(error.message, where=where, hint=error.hint or _HINT)
@@ -35,10 +35,9 @@ def check_plan(plan: QuantPlan, model: ir.Model, where: str) -> None:
             value = _input(nodes[name], index, where)
             if value.name not in plan.tensors:
                 raise UsageError(f"no scale for {value.name!r}, which node {name!r} reads", where=where)
-    for name in plan.outputs:
-        output = nodes[name].outputs[0].name
-        if output not in plan.tensors:
-            raise UsageError(f"no scale for {output!r}, the output of node {name!r}", where=where)
+    for name, quant in plan.outputs.items():
+        _check_type(quant, f"the output of node {name!r}", where)
+        _check_channels(nodes[name].outputs[0], quant, f"the output of node {name!r}", where)
     for name, weights in plan.weights.items():
         for index, quant in weights.items():
             _check_type(quant, f"input {index} of node {name!r}", where)
@@ -60,13 +59,19 @@ def _check_type(quant: TensorQuant, what: str, where: str) -> None:
 def _check_weight(value: ir.Value, quant: TensorQuant, what: str, where: str) -> None:
     if not is_constant(value) or value.const_value is None:
         raise UsageError(f"{what} is not constant", where=where, hint=_HINT)
-    shape = value.const_value.shape.numpy()
-    axis = quant.axis
+    _check_channels(value, quant, what, where)
+
+
+def _check_channels(value: ir.Value, quant: TensorQuant, what: str, where: str) -> None:
+    shape, axis = (None if value.shape is None else list(value.shape)), quant.axis
+    if shape is None:
+        return
     if axis is None or isinstance(quant.scheme.granularity, PerBlock):
         return
-    if not 0 <= axis < len(shape) or shape[axis] != quant.scale.size:
+    size = shape[axis] if 0 <= axis < len(shape) else 0
+    if isinstance(size, int) and size != quant.scale.size:
         raise UsageError(
-            f"{what} has shape {list(shape)}: {quant.scale.size} scales don't fit its axis {axis}",
+            f"{what} has shape {list(map(str, shape))}: {quant.scale.size} scales don't fit its axis {axis}",
             where=where,
             hint=_HINT,
         )

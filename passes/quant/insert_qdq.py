@@ -21,7 +21,7 @@ Parameter = tuple[ir.DataType, tuple[int, ...], bytes]
 class InsertQdq(Pass):
     """One pair a tensor, shared by all its planned readers; other readers keep the float value.
 
-    Where the plan quantizes a node's output, all readers are planned ones.
+    Where the plan quantizes a node's output, all its readers read the pair.
     """
 
     name: ClassVar[str] = "insert-qdq"
@@ -32,7 +32,6 @@ class InsertQdq(Pass):
         names = FreshNames(model)
         dequantized: dict[str, ir.Value] = {}
         scales: dict[Parameter, ir.Value] = {}
-        made: set[ir.Value] = set()
         matched, skipped = [], []
         planned = set(self.plan.nodes)
         for node in list(model.graph):
@@ -41,20 +40,13 @@ class InsertQdq(Pass):
             planned.discard(node.name)
             if node.name in self.plan.outputs:
                 output = node.outputs[0]
-                if output.name not in self.plan.tensors:
-                    skipped.append(Skip(node.name, "the plan has no scale for its output"))
-                elif output.name not in dequantized:
-                    readers = tuple(output.uses())
-                    pair = _insert_pair(model.graph, output, self.plan.tensors[output.name], names, scales)
-                    dequantized[output.name] = pair
-                    made.add(pair)
-                    matched.append(output.name)
-                    for use in readers:
-                        use.node.replace_input_with(use.idx, pair)
+                readers = tuple(output.uses())
+                pair = _insert_pair(model.graph, output, self.plan.outputs[node.name], names, scales)
+                matched.append(str(output.name))
+                for use in readers:
+                    use.node.replace_input_with(use.idx, pair)
             for index in self.plan.nodes[node.name]:
                 value = node.inputs[index] if index < len(node.inputs) else None
-                if value is not None and value in made:
-                    continue
                 if value is None or value.name not in self.plan.tensors:
                     skipped.append(Skip(node.name, f"the plan has no scale for input {index}"))
                     continue

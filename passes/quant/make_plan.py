@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -10,8 +11,11 @@ import onnx_ir as ir
 from qcompiler.numerics import SMALLEST_SCALE, conv_weight_scale, weight_scale
 from qcompiler.passes.quant.select_sites import Sites
 from qcompiler.plan import QuantPlan
-from qcompiler.scheme import PerAxis, PerTensor, QuantScheme, TensorQuant
+from qcompiler.scheme import FloatArray, PerAxis, PerTensor, QuantScheme, TensorQuant
 from qcompiler.target import Target
+
+CHANNEL_AXIS = 1
+"""Of what a Conv gives: [batch, channels, ...]."""
 
 
 def make_plan(
@@ -20,12 +24,14 @@ def make_plan(
     sites: Sites,
     thresholds: Mapping[str, float],
     weights: Mapping[str, dict[int, TensorQuant]] | None = None,
+    channel_peaks: Mapping[str, FloatArray] | None = None,
 ) -> QuantPlan:
     """Fill in the numbers.
 
     Args:
         thresholds: Source tensor to the magnitude that maps to qmax; nodes with an input that has none stay float.
         weights: Quantization of weights by node, where an earlier plan for the same sites has it.
+        channel_peaks: Output tensor to the largest magnitude of each channel; outputs without stay float.
     """
     plan = QuantPlan(floats=dict(sites.floats))
     nodes = {node.name: node for node in model.graph}
@@ -46,9 +52,9 @@ def make_plan(
                 index: _weight_quant(node, index, axis, target) for index, axis in sites.weights[name].items()
             }
     for name, tensor in sites.outputs.items():
-        if name in plan.nodes and tensor in shared:
-            plan.outputs.add(name)
-            plan.tensors[tensor] = _activation_quant(shared[tensor], target)
+        peaks = (channel_peaks or {}).get(tensor)
+        if name in plan.nodes and peaks is not None:
+            plan.outputs[name] = _output_quant(peaks, target)
     plan.groups = [group for group in sites.groups if all(member in plan.tensors for member in group)]
     return plan
 
@@ -56,6 +62,13 @@ def make_plan(
 def _activation_quant(threshold: float, target: Target) -> TensorQuant:
     scale = np.float32(threshold / target.activation.qmax)
     return TensorQuant(target.activation, np.asarray(np.maximum(scale, SMALLEST_SCALE)))
+
+
+def _output_quant(peaks: FloatArray, target: Target) -> TensorQuant:
+    """One scale per channel: a kernel that rescales its sums by channel writes such codes at no cost."""
+    scheme = replace(target.activation, granularity=PerAxis(CHANNEL_AXIS))
+    scale = np.maximum(peaks / np.float32(target.activation.qmax), SMALLEST_SCALE)
+    return TensorQuant(scheme, scale.astype(np.float32))
 
 
 def _shared_thresholds(sites: Sites, thresholds: Mapping[str, float]) -> dict[str, float]:

@@ -63,23 +63,22 @@ def select_sites(model: ir.Model, placement: Placement, float_nodes: Collection[
 
 
 def _select_conv_outputs(model: ir.Model, sites: Sites) -> None:
-    """Outputs of quantized Convs that some reader takes as float; where all quantize them, there is nothing to add."""
+    """Outputs of quantized Convs that all readers take as float."""
     for node in model.graph:
         output = node.outputs[0]
         if node.op_type != "Conv" or node.name not in sites.activations or output.is_graph_output():
             continue
         readers = _readers_past_relu(output)
-        if readers is None or not all(index in sites.activations.get(name, ()) for name, index in readers):
+        if not any(index in sites.activations.get(name, ()) for name, index in readers):
             sites.outputs[str(node.name)] = str(output.name)
-            sites.sources.setdefault(str(output.name), source_of(output).name or "")
 
 
-def _readers_past_relu(value: ir.Value) -> list[tuple[str, int]] | None:
-    """Name and input index of each reader, behind a Relu where that is the only one; None where there is no telling."""
+def _readers_past_relu(value: ir.Value) -> list[tuple[str, int]]:
+    """Name and input index of each reader, behind a Relu where that is the only one."""
     uses = tuple(value.uses())
     if len(uses) == 1 and uses[0].node.op_type == "Relu" and not uses[0].node.outputs[0].is_graph_output():
         uses = tuple(uses[0].node.outputs[0].uses())
-    return [(str(use.node.name), use.idx) for use in uses] if uses else None
+    return [(str(use.node.name), use.idx) for use in uses]
 
 
 def _select(node: ir.Node, placement: Placement, sites: Sites) -> str:

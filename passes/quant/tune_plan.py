@@ -18,6 +18,7 @@ from qcompiler.passes.quant.node_groups import ends, node_groups
 from qcompiler.passes.quant.select_sites import Sites
 from qcompiler.passes.quant.switched_model import SwitchedModel, decibels
 from qcompiler.plan import QuantPlan
+from qcompiler.scheme import FloatArray
 from qcompiler.session import Feeds
 from qcompiler.target import Target
 
@@ -43,6 +44,7 @@ def tune_plan(
     goal: float,
     share: float,
     full: bool = False,
+    channel_peaks: Mapping[str, FloatArray] | None = None,
     threads: int = 0,
     progress: Callable[[], None] = lambda: None,
 ) -> Tuned:
@@ -56,7 +58,7 @@ def tune_plan(
         share: Largest share of the multiply-adds kept float.
     """
     thresholds = candidates(tensors, target.activation.qmax)
-    plan = make_plan(model, target, sites, thresholds[2.0])
+    plan = make_plan(model, target, sites, thresholds[2.0], channel_peaks=channel_peaks)
     if not plan.nodes or not feeds:
         return Tuned(plan)
     switched = SwitchedModel(model, plan, feeds, threads=threads)
@@ -87,10 +89,10 @@ def tune_plan(
         powers, noise = refine_by_group(switched, quantized, scales, best, _tensors_of(model, plan, quantized))
     # equal sources share a threshold: a tensor and its reshaped twin may sit in two groups, the later choice counts
     chosen = {sites.sources[tensor]: thresholds[power][sites.sources[tensor]] for tensor, power in powers.items()}
-    final = make_plan(model, target, sites, chosen, plan.weights)
+    final = make_plan(model, target, sites, chosen, plan.weights, channel_peaks)
     for name, reason in kept.reasons.items():
         final.nodes.pop(name)
-        final.outputs.discard(name)
+        final.outputs.pop(name, None)
         final.weights.pop(name, None)
         final.floats[name] = reason
     facts = {

@@ -62,6 +62,29 @@ class MinMax:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ChannelPeaks:
+    """The largest magnitude of each channel along `axis`; shape (channels,), float32."""
+
+    axis: int = 1
+    peaks: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    def observe(self, array: Array) -> ChannelPeaks:
+        """The peaks of both; the array must have a dimension `axis`."""
+        others = tuple(index for index in range(array.ndim) if index != self.axis)
+        high = np.asarray(array.max(axis=others, initial=0), np.float32)
+        low = np.asarray(array.min(axis=others, initial=0), np.float32)
+        if not (np.isfinite(high).all() and np.isfinite(low).all()):
+            raise CalibrationError("an activation is NaN or infinite")
+        return self.merge(ChannelPeaks(self.axis, np.maximum(high, -low)))
+
+    def merge(self, other: ChannelPeaks) -> ChannelPeaks:
+        """The larger of both, channel by channel; nothing seen yet counts as zeros."""
+        if not self.peaks.size or not other.peaks.size:
+            return other if other.peaks.size else self
+        return ChannelPeaks(self.axis, np.maximum(self.peaks, other.peaks))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Histogram:
     """Counts of |x| in bins that are the float32 numbers with the same exponent and 7 leading mantissa bits.
 

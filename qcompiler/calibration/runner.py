@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import onnx_ir as ir
 from qcompiler.calibration.feeds import rows_in
 from qcompiler.calibration.inputs import InputSpec, input_specs
 from qcompiler.calibration.masks import Mask, MaskedAxes, drop_padding, find_mask, masked_axes, padding, symbolic_shape
-from qcompiler.calibration.observers import Histogram
+from qcompiler.calibration.observers import ChannelPeaks, Histogram
 from qcompiler.calibration.table import CalibrationTable
 from qcompiler.errors import CalibrationError
 from qcompiler.graph import is_float
@@ -27,6 +28,7 @@ def calibrate(
     tensors: Sequence[str],
     batches: Iterable[Feeds],
     *,
+    channel_axes: Mapping[str, int] = MappingProxyType({}),
     mask_input: str | None = "auto",
     threads: int = 0,
     progress: Callable[[int], None] | None = None,
@@ -41,6 +43,7 @@ def calibrate(
 
     Args:
         tensors: Graph inputs and values of the main graph; others end in the table's `unobserved`.
+        channel_axes: Tensor to the axis of its channels, where peaks by channel are wanted.
         mask_input: Name of the [batch, sequence] input that marks real positions; "auto" looks for it; None counts
             padding like the rest.
         progress: Called with the number of samples done after each batch.
@@ -51,9 +54,10 @@ def calibrate(
     """
     inputs = input_specs(model)
     fed = {spec.name for spec in inputs}
-    values, unobserved = _observable(model, tensors)
+    values, unobserved = _observable(model, [*tensors, *channel_axes])
     mask = _mask_spec(inputs, mask_input)
-    found = dict.fromkeys(values, Histogram())
+    found = dict.fromkeys((name for name in tensors if name in values), Histogram())
+    peaks = {name: ChannelPeaks(axis) for name, axis in channel_axes.items() if name in values}
     inner = [name for name in values if name not in fed]
     sessions: list[tuple[Session, frozenset[str]]] = []
     notes: tuple[str, ...] = ()
@@ -65,7 +69,10 @@ def calibrate(
                 axes = _axes(values[name], array, mask, real)
                 array = drop_padding(array, real, axes) if axes is not None else array
             try:
-                found[name] = found[name].observe(array)
+                if name in found:
+                    found[name] = found[name].observe(array)
+                if name in peaks:
+                    peaks[name] = peaks[name].observe(array)
             except CalibrationError as error:
                 hint = "keep it out of quantization with --exclude, or remove the sample"
                 raise CalibrationError(error.message, where=f"tensor {name}", hint=hint) from error
@@ -100,7 +107,9 @@ def calibrate(
             pending.result()
     if not samples:
         raise CalibrationError("no samples to calibrate on", hint="give at least one")
-    return CalibrationTable(fingerprint, samples, {name: found[name] for name in sorted(found)}, unobserved, notes)
+    return CalibrationTable(
+        fingerprint, samples, {name: found[name] for name in sorted(found)}, unobserved, notes, peaks
+    )
 
 
 def _observable(model: ir.Model, tensors: Sequence[str]) -> tuple[dict[str, ir.Value], dict[str, str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from qcompiler.calibration.observers import Histogram
+from qcompiler.calibration.observers import ChannelPeaks, Histogram
 from qcompiler.errors import CalibrationError
 
 SCHEMA = "qcompile-calibration/1"
@@ -23,6 +23,7 @@ class CalibrationTable:
         model: Fingerprint of the model that was run; tables of different models don't merge.
         samples: Number of samples.
         tensors: Histograms by tensor name.
+        channels: Peaks by channel, of tensors that are quantized per channel.
         unobserved: Tensors that were asked for and can't be observed, with the reason.
         notes: How the run went, where that is worth saying.
     """
@@ -32,6 +33,7 @@ class CalibrationTable:
     tensors: Mapping[str, Histogram] = field(default_factory=dict)
     unobserved: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    channels: Mapping[str, ChannelPeaks] = field(default_factory=dict)
 
     def merge(self, other: CalibrationTable) -> CalibrationTable:
         """The table of both runs; associative and commutative.
@@ -44,12 +46,16 @@ class CalibrationTable:
         tensors = dict(self.tensors)
         for name, histogram in other.tensors.items():
             tensors[name] = tensors[name].merge(histogram) if name in tensors else histogram
+        channels = dict(self.channels)
+        for name, peaks in other.channels.items():
+            channels[name] = channels[name].merge(peaks) if name in channels else peaks
         return CalibrationTable(
             self.model or other.model,
             self.samples + other.samples,
             {name: tensors[name] for name in sorted(tensors)},
             dict(sorted({**self.unobserved, **other.unobserved}.items())),
             tuple(sorted({*self.notes, *other.notes})),
+            {name: channels[name] for name in sorted(channels)},
         )
 
     def to_json(self) -> bytes:
@@ -61,6 +67,10 @@ class CalibrationTable:
             "tensors": {name: _histogram_to_json(item) for name, item in self.tensors.items()},
             "unobserved": dict(self.unobserved),
             "notes": list(self.notes),
+            "channels": {
+                name: {"axis": item.axis, "peaks": item.peaks.astype(float).tolist()}
+                for name, item in self.channels.items()
+            },
         }
         return msgspec.json.encode(document, order="sorted") + b"\n"
 
@@ -81,6 +91,10 @@ class CalibrationTable:
                 {name: _histogram_from_json(item) for name, item in document["tensors"].items()},
                 document["unobserved"],
                 tuple(document["notes"]),
+                {
+                    name: ChannelPeaks(int(item["axis"]), np.asarray(item["peaks"], np.float32))
+                    for name, item in document.get("channels", {}).items()
+                },
             )
         except (msgspec.DecodeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise CalibrationError(f"not a calibration table: {error}", where=where) from error

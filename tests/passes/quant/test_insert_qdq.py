@@ -133,8 +133,8 @@ def test_a_quantized_output_reaches_all_its_readers() -> None:
     text = """m (float[N, 4] x) => (float[N, 4] y, float[N, 4] k) {
         [n] h = MatMul(x, w) i = Relu(h) [o] y = MatMul(i, w) k = Neg(h) }"""
     model = build(text, w=W)
-    plan = activation_plan({"x": 0.02, "h": 0.05, "i": 0.05}, {"n": (0,), "o": (0,)})
-    plan.outputs.add("n")
+    plan = activation_plan({"x": 0.02, "i": 0.05}, {"n": (0,), "o": (0,)})
+    plan.outputs["n"] = per_tensor(0.05)
     assert set(InsertQdq(plan).run(model).matched) == {"x", "h", "i"}
     assert is_topological(model.graph)
     readers = [node for node in model.graph if node.op_type in ("Relu", "Neg")]
@@ -144,14 +144,6 @@ def test_a_quantized_output_reaches_all_its_readers() -> None:
     x, h = per_tensor(0.02), per_tensor(0.05)
     product = dequantize(quantize(feeds["x"], x), x) @ W
     np.testing.assert_allclose(found["k"], -dequantize(quantize(product, h), h), atol=1e-6)
-
-
-def test_an_output_without_a_scale_is_said() -> None:
-    plan = activation_plan({"h": 0.02}, {"first": (0,)})
-    plan.outputs.add("first")
-    outcome = InsertQdq(plan).run(build(FAN, w=W))
-    assert outcome.matched == ("h",)
-    assert outcome.skipped == (Skip("first", "the plan has no scale for its output"),)
 
 
 def test_a_plan_with_nodes_is_meant_for_the_model() -> None:

@@ -165,10 +165,10 @@ def test_initializer_that_the_user_may_feed_is_no_constant() -> None:
 
 def test_conv_outputs_that_a_float_node_reads() -> None:
     text = """m (float[1, 8, 8, 8] x) => (float[1, 8, 8, 8] y, float[1, 8, 8, 8] z) {
-        [a] c = Conv(x, w) r = Relu(c) [b] d = Conv(r, w) z = Tanh(d) [last] y = Conv(d, w) }"""
+        [a] c = Conv(x, w) r = Relu(c) [b] d = Conv(r, w) z = Tanh(d) [last] y = Conv(z, w) }"""
     constants: dict[str, Any] = {"w": weight(8, 8, 1, 1)}
     sites = sites_of(text, Placement(conv_outputs=True), **constants)
-    # a: only b reads it, behind Relu, and quantizes it there; b: Tanh reads it; last: the graph returns it
+    # a: only b reads it, behind Relu, and quantizes it there; b: only Tanh reads it; last: the graph returns it
     assert sites.outputs == {"b": "d"}
     assert sites_of(text, Placement(), **constants).outputs == {}
     assert sites_of(text, Placement(conv_outputs=True), excluded=("b",), **constants).outputs == {"a": "c"}
