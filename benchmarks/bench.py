@@ -174,6 +174,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=",".join(models.TABLE), help="comma-separated names (default: all)")
     parser.add_argument("--quick", action="store_true", help="fewer settings, smaller test sets, about 5 minutes")
+    parser.add_argument("--settings", choices=("all", "few"), default="all", help="few: half of the other tool's")
     parser.add_argument("--only", choices=("all", "ours", "baselines"), default="all")
     parser.add_argument("--seconds", type=float, default=None, help="of latency measurement per model and thread count")
     parser.add_argument("--date", default=time.strftime("%Y-%m-%d"), help="date to print in the results")
@@ -192,7 +193,8 @@ def main() -> int:
         "labelled sets of QCOMPILE_DATA" if os.environ.get("QCOMPILE_DATA") else "Python's own files, renders"
     )
     for name in names:
-        bench = ModelBench(name, OUT / name, quick=args.quick)
+        settings = [item for item in SETTINGS if item.quick or args.settings == "all"]
+        bench = ModelBench(name, OUT / name, quick=args.quick, settings=settings)
         try:
             bench.run(args.only, args.seconds or (6.0 if args.quick else 20.0), threads)
             bench.ask_nvidia()

@@ -20,6 +20,7 @@ from qcompiler.calibration.synthetic import synthetic_batches
 from qcompiler.calibration.table import CalibrationTable
 from qcompiler.calibration.thresholds import find_threshold
 from qcompiler.diagnostics import DiagnosticLog, Severity
+from qcompiler.dumps import dump_hook
 from qcompiler.emitter import EmitContext, Legalized
 from qcompiler.equivalence import EquivalenceGuard
 from qcompiler.errors import UnsupportedError, UsageError
@@ -186,17 +187,8 @@ class _Run:
 
     def hooks(self) -> tuple[Hook, ...]:
         """Dumps that the user asked for."""
-        wanted, folder = set(self.options.dump_after), self.options.dump_dir
-        if not wanted or folder is None:
-            return ()
-
-        def dump(item: Pass, model: ir.Model) -> None:
-            if item.name in wanted:
-                folder.mkdir(parents=True, exist_ok=True)
-                save_model(model, folder / f"{item.name}.onnx")
-                (folder / f"{item.name}.onnxtxt").write_text(ir.to_onnx_text(model, exclude_initializers=True))
-
-        return (dump,)
+        wanted, folder = self.options.dump_after, self.options.dump_dir
+        return (dump_hook(wanted, folder),) if wanted and folder is not None else ()
 
     def float_passes(self, model: ir.Model, guard: EquivalenceGuard) -> ir.Model:
         """Carry float16 in float32, normalize, then canonical forms; all but the first proven on real inputs."""
@@ -238,6 +230,9 @@ class _Run:
         """Calibrate and choose scales, or take the user's plan (the data is still read: verification needs it)."""
         options, target = self.options, self.target
         if options.plan is not None:
+            if options.include or options.exclude or options.exclude_op:
+                raise UsageError("a plan says itself what is quantized", where="--plan",
+                                 hint="edit the plan, or leave out --include and --exclude")  # fmt: skip
             plan = QuantPlan.load(options.plan)
             check_plan(plan, model, str(options.plan))
             for _ in batches:

@@ -26,7 +26,7 @@ FUSED_OPS = LAYOUT_OPS | {
 
 @dataclass(frozen=True)
 class PartChannelScales(Pass):
-    """Every DequantizeLinear with several scales on codes that are computed, where a Q follows behind such operators."""
+    """Every DequantizeLinear of computed codes with several scales, where a Q follows behind such operators."""
 
     name: ClassVar[str] = "part-channel-scales"
     keeps_float: ClassVar[bool] = False

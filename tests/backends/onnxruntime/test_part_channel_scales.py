@@ -22,10 +22,11 @@ BETWEEN = {
 @pytest.mark.parametrize("between", list(BETWEEN))
 def test_graphs_load_and_keep_their_accuracy(between: str, target: str) -> None:
     random = np.random.default_rng(0)
+    gains = np.geomspace(0.1, 3, 16, dtype=np.float32)[:, None, None, None]
     model = build(
         f"m (float[1, 8, 8, 8] x) => (float[1, 4, 8, 8] y) {{ "
         f"a = Conv<pads = [1, 1, 1, 1]>(x, w) {BETWEEN[between]} y = Conv<pads = [1, 1, 1, 1]>(s, v) }}",
-        w=random.standard_normal((16, 8, 3, 3)).astype(np.float32) * np.geomspace(0.1, 3, 16, dtype=np.float32)[:, None, None, None],
+        w=random.standard_normal((16, 8, 3, 3)).astype(np.float32) * gains,
         u=random.standard_normal((16, 8, 3, 3)).astype(np.float32),
         v=random.standard_normal((4, 16, 3, 3)).astype(np.float32),
         low=np.float32(-0.5),
