@@ -51,8 +51,8 @@ from qcompiler.target import Target
 GOLDEN_SAMPLES = 3
 TUNING_FEEDS = {"fast": 4, "full": 12}
 """Samples that plans are measured on, one a feed."""
-TUNING_BYTES = 1 << 30
-"""Measuring plans holds about five copies of the weights; above this they take more than they give."""
+TUNING_BYTES = 2 << 30
+"""Measuring plans needs one more session with all weights; above this it takes more than it gives."""
 
 
 def compile_model(

@@ -9,7 +9,6 @@ import onnx_ir as ir
 
 from qcompiler.graph import FreshNames, make_node
 from qcompiler.passes.quant.insert_qdq import InsertQdq
-from qcompiler.passes.quant.quantize_weights import QuantizeWeights
 from qcompiler.plan import QuantPlan
 from qcompiler.session import Arrays, Feeds, Session
 
@@ -18,6 +17,9 @@ class SwitchedModel:
     """A float model with a plan, each node of which is quantized or not from run to run.
 
     input -> Where(switch of the node, DequantizeLinear(QuantizeLinear(input, scale), scale), input)
+
+    Activations only: weights stay float and constant, so that the session holds and packs them once. Their noise adds
+    to that of the activations, is smaller, and does not depend on anything that is chosen here.
 
     Args:
         model: Normalized float model; left as it is.
@@ -91,10 +93,6 @@ def _with_switches(model: ir.Model, plan: QuantPlan) -> tuple[ir.Model, dict[str
     copy = model.clone()
     graph = copy.graph
     before = {node.name: tuple(node.inputs) for node in graph if node.name in plan.nodes}
-    QuantizeWeights(plan).run(copy)
-    for weight in [value for inputs in before.values() for value in inputs if value is not None]:
-        if weight.producer() is None and weight.const_value is not None and weight.name not in graph.initializers:
-            graph.register_initializer(weight)  # before others can take its name
     InsertQdq(plan).run(copy)
     names = FreshNames(copy)
     outputs = {node.name: node.outputs[0] for node in graph if node.name in plan.outputs}
@@ -108,10 +106,7 @@ def _with_switches(model: ir.Model, plan: QuantPlan) -> tuple[ir.Model, dict[str
             if old is new or old is None or new is None:
                 continue
             output = names(f"{node.name}/input_{index}")
-            if old.const_value is not None:
-                where = _weight_choice(switch, new, old, output)
-            else:
-                where = make_node("Where", [switch, new, old], output=output, dtype=new.dtype, shape=new.shape)
+            where = make_node("Where", [switch, new, old], output=output, dtype=new.dtype, shape=new.shape)
             graph.insert_before(node, where)
             node.replace_input_with(index, where.outputs[0])
         if node.name in outputs:
@@ -132,21 +127,6 @@ def _switch_output(graph: ir.Graph, output: ir.Value, switch: ir.Value, names: F
     graph.insert_after(quantize.outputs[0].consumers()[0], where)
     for use in readers:
         use.node.replace_input_with(use.idx, where.outputs[0])
-
-
-def _weight_choice(switch: ir.Value, new: ir.Value, old: ir.Value, output: str) -> ir.Node:
-    """An If whose branches make one weight each: Where would hold five copies of it at a time."""
-    dequantize = new.producer()
-    assert dequantize is not None, "a DequantizeLinear of the weight"
-    branches = {}
-    choices: tuple[tuple[str, list[ir.Value | None], str], ...] = (
-        ("then_branch", list(dequantize.inputs), "DequantizeLinear"), ("else_branch", [old], "Identity"),
-    )  # fmt: skip
-    for name, inputs, op_type in choices:
-        attributes = dict(dequantize.attributes) if op_type == dequantize.op_type else {}
-        made = make_node(op_type, inputs, attributes, output=f"{output}/{name}", dtype=new.dtype, shape=new.shape)
-        branches[name] = ir.AttrGraph(name, ir.Graph([], made.outputs, nodes=[made], name=name))
-    return make_node("If", [switch], branches, output=output, dtype=new.dtype, shape=new.shape)
 
 
 def _free_scales(graph: ir.Graph, plan: QuantPlan, names: FreshNames) -> dict[str, str]:

@@ -12,8 +12,7 @@ import pytest
 
 from qcompiler.numerics import sqnr, weight_scale
 from qcompiler.passes.quant.insert_qdq import InsertQdq
-from qcompiler.passes.quant.quantize_weights import QuantizeWeights
-from qcompiler.passes.quant.switched_model import SwitchedModel, _with_switches, decibels
+from qcompiler.passes.quant.switched_model import SwitchedModel, decibels
 from qcompiler.plan import QuantPlan
 from qcompiler.scheme import TensorQuant, int8_weight
 from qcompiler.session import Arrays, run_all
@@ -49,7 +48,6 @@ FEEDS = [random_feeds(model(), {"N": 8}, seed) for seed in (0, 1)]
 
 def qdq(plan: QuantPlan, feed: int = 0) -> Arrays:
     copy = model()
-    QuantizeWeights(plan).run(copy)
     InsertQdq(plan).run(copy)
     return run_all(copy, [FEEDS[feed]], optimize=False)[0]
 
@@ -138,12 +136,3 @@ def test_plans_of_other_schemes_do_not_confuse_it() -> None:
     plan.tensors["x"] = renamed
     switched = SwitchedModel(model(), plan, FEEDS)
     close(switched._run(FEEDS[0], switched.nodes, {}), qdq(plan_of()))
-
-
-def test_weights_are_chosen_by_if() -> None:
-    """Where would hold five copies of a weight at a time: 10 GB of a model with 2 GB."""
-    switched = _with_switches(model(), plan_of())[0]
-    plan = plan_of()
-    kinds = [node.op_type for node in switched.graph]
-    assert kinds.count("If") == sum(len(weights) for weights in plan.weights.values())
-    assert kinds.count("Where") == sum(len(inputs) for inputs in plan.nodes.values())
