@@ -50,7 +50,7 @@ _LEGAL = Setting(
 
 SETTINGS = (
     Setting("static u8s8, all operators", "static uint8", ops=(), ask_nvidia=True),
-    Setting("static u8s8", "static uint8", quick=True),
+    Setting("static u8s8", "static uint8"),
     Setting("static u8s8, weights of 7 bits", "static uint8", seven_bits=True, quick=True),
     Setting("static u8u8", "static uint8", weight="QUInt8", extra={"WeightSymmetric": False}),
     Setting("static u8s8, constant MatMul only", "static uint8", extra={"MatMulConstBOnly": True}),
@@ -58,7 +58,7 @@ SETTINGS = (
     Setting("static u8s8, weights of 7 bits, percentile", "static uint8", method="Percentile", seven_bits=True),
     replace(_LEGAL, quick=True, ask_nvidia=True),
     replace(_LEGAL, name=f"{_LEGAL.name}, percentile", method="Percentile"),
-    Setting("dynamic s8", "dynamic", ops=("MatMul", "Gemm"), activation="", quick=True, ask_nvidia=True),
+    Setting("dynamic s8", "dynamic", ops=("MatMul", "Gemm"), activation="", ask_nvidia=True),
     Setting(
         "dynamic s8, weights of 7 bits", "dynamic", ops=("MatMul", "Gemm"), activation="", seven_bits=True, quick=True
     ),
