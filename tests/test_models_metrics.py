@@ -57,4 +57,3 @@ def test_greedy_text_merges_repeats_and_drops_blanks() -> None:
     path = [0, 1, 1, 0, 1, 2, 2, 3]
     probabilities = np.eye(4)[path]
     assert renders.greedy_text(probabilities, ("a", "b", " ")) == "aab "
-    assert renders.character_error_rate(["ab", ""], ["ab", "cd"]) == pytest.approx(0.5)
