@@ -50,7 +50,7 @@ class MambaMixer(nn.Module):
     def forward(self, x: Tensor, state: LayerState | None, form: str) -> tuple[Tensor, LayerState]:
         u, z = self.in_proj(x).chunk(2, dim=-1)
         conv_state, ssm_state = (None, None) if state is None else state
-        u, conv_state = causal_conv(u, conv_state, self.conv1d.weight, self.conv1d.bias)
+        u, conv_state = causal_conv(u, conv_state, self.conv1d.weight, self.conv1d.bias, self.training)
         u = F.silu(u)
         sizes = [self.config.dt_rank, self.config.d_state, self.config.d_state]
         dt, B, C = torch.split(self.x_proj(u), sizes, dim=-1)

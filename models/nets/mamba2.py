@@ -61,7 +61,7 @@ class Mamba2Mixer(nn.Module):
         c = self.config
         z, mixed, dt = torch.split(self.in_proj(x), [c.inner, c.inner + 2 * c.d_state, c.heads], dim=-1)
         conv_state, ssm_state = (None, None) if state is None else state
-        mixed, conv_state = causal_conv(mixed, conv_state, self.conv1d.weight, self.conv1d.bias)
+        mixed, conv_state = causal_conv(mixed, conv_state, self.conv1d.weight, self.conv1d.bias, self.training)
         u, B, C = torch.split(F.silu(mixed), [c.inner, c.d_state, c.d_state], dim=-1)
         dt = F.softplus(dt.float() + self.dt_bias)
         u = u.reshape(*u.shape[:2], c.heads, c.head_dim)

@@ -28,7 +28,7 @@ def load_text(folder: Path | None) -> dict[str, Tokens]:
 
 
 def load_pictures(folder: Path | None) -> tuple[Pictures, Pictures]:
-    """Training and test pictures: packed, or from the npm package's files; without a folder stand-ins in two colours."""
+    """Training and test pictures: packed, or from the npm package's files; without a folder stand-ins."""
     if folder is None:
         return _stand_in_pictures(1024), _stand_in_pictures(256)
     present = [(folder / name).is_file() for name in CIFAR_FILES]
