@@ -107,7 +107,7 @@ def _settings(given: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     given = dict(given)
     limits = {word: given.pop(f"{word}_shapes", None) for word in ("min", "opt", "max")}
     config = given.pop("config", None) or os.environ.get("QCOMPILE_CONFIG")
-    for other in ("model", "other", "name", "fail_on"):
+    for other in ("model", "other", "name", "fail_on", "samples", "seeds", "tensors", "methods", "plots"):
         given.pop(other, None)
     flags = checked(given, lambda key: "--shape" if key == "shapes" else f"--{key.replace('_', '-')}")
     if any(limits.values()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -53,14 +53,24 @@ class SwitchedModel:
             scales: Tensor to scale, in place of the plan's.
             samples: Only the first so many feeds; None for all.
         """
-        ratios = []
+        ratios = [ratio for feed in self._ratios(quantized, scales or {}, samples) for ratio in feed]
+        return _geometric_mean(ratios)
+
+    def noises(self, quantized: Collection[str], scales: Mapping[str, float] | None = None) -> list[float]:
+        """The same feed by feed."""
+        return [_geometric_mean(ratios) for ratios in self._ratios(quantized, scales or {}, None)]
+
+    def _ratios(
+        self, quantized: Collection[str], scales: Mapping[str, float], samples: int | None
+    ) -> Iterator[list[float]]:
+        """Noise over signal power of each float output, feed by feed."""
         for feed, reference in zip(self._feeds[:samples], self._reference[:samples], strict=True):
-            outputs = self._run(feed, quantized, scales or {})
-            for name, wanted in reference.items():
-                if wanted.dtype.kind == "f" and wanted.size:  # scores and features; indices follow from them
-                    ratios.append(_noise(wanted, outputs[name]))
-        # the geometric mean: one sample that tips over must not outvote all others
-        return float(np.exp(np.mean(np.log(np.maximum(ratios, 1e-12))))) if any(ratios) else 0.0
+            outputs = self._run(feed, quantized, scales)
+            yield [
+                _noise(wanted, outputs[name])
+                for name, wanted in reference.items()
+                if wanted.dtype.kind == "f" and wanted.size  # scores and features; indices follow from them
+            ]
 
     def _run(self, feed: Feeds, quantized: Collection[str], scales: Mapping[str, float]) -> Arrays:
         states = {name: np.asarray(node in quantized) for node, name in self._switches.items()}
@@ -74,6 +84,11 @@ class SwitchedModel:
 def decibels(noise: float) -> float:
     """SQNR in dB of a noise over signal power."""
     return float("inf") if noise == 0 else -10 * float(np.log10(noise))
+
+
+def _geometric_mean(ratios: Sequence[float]) -> float:
+    """One sample that tips over must not outvote all others."""
+    return float(np.exp(np.mean(np.log(np.maximum(ratios, 1e-12))))) if any(ratios) else 0.0
 
 
 def _noise(

@@ -1,0 +1,88 @@
+"""Plain conclusions, each with the numbers it follows from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qcompiler.analysis.result import Analysis, RuleResult, Verdict
+from qcompiler.analysis.sensitivity import IRRELEVANT, evaluation_noise
+
+WORTH = 3.0
+"""dB: half the noise power. A rewrite that can win less does not earn its place."""
+
+
+def verdicts(found: Analysis) -> tuple[Verdict, ...]:
+    """Do the sets matter, how many samples are enough, are rewrites needed."""
+    best = found.best
+    if best is None:
+        return ()
+    return (*_sets(found, best), _samples(found, best), _rewrites(found, best))
+
+
+def enough_samples(rule: RuleResult) -> tuple[int, float, float]:
+    """The smallest size from which on the mean stays within the tolerance of the largest size's; tolerance and gap.
+
+    The tolerance is the larger of the spread between draws of the largest size and the evaluation noise.
+    """
+    sizes = sorted(rule.sweep)
+    last = rule.sweep[sizes[-1]]
+    spread = float(last.mean(axis=1).max() - last.mean(axis=1).min())
+    tolerance = max(spread, evaluation_noise(rule.decibels))
+    gaps = {size: abs(float(rule.sweep[size].mean() - last.mean())) for size in sizes}
+    enough = sizes[-1]
+    for size in reversed(sizes):
+        own = rule.sweep[size].mean(axis=1)
+        steady = float(last.mean()) - float(own.min()) <= 2 * tolerance  # no draw of this size may fall far below
+        if gaps[size] > tolerance or not steady:
+            break
+        enough = size
+    return enough, tolerance, gaps[enough]
+
+
+def _sets(found: Analysis, best: RuleResult) -> Iterator[Verdict]:
+    if len(found.sets) < 2:
+        return
+    for rule in (best, *(rule for rule in found.rules if rule is not best and rule.sensitivity.matters)):
+        value = rule.sensitivity
+        if value.matters:
+            low, high = rule.decibels.mean(axis=(1, 2)).argmin(), rule.decibels.mean(axis=(1, 2)).argmax()
+            answer = f"the calibration set matters: calibrate on data like {found.sets[0].name}"
+            detail = f"; {found.sets[low].name} is lowest, {found.sets[high].name} highest"
+        else:
+            answer, detail = "what the calibration set contains does not matter", ""
+        yield Verdict(
+            f"sets, {rule.method}",
+            answer,
+            f"S = {value.ratio:.2f} (bound {IRRELEVANT:g}): {value.between:.2f} dB between sets over "
+            f"max({value.within:.2f} dB between draws, {value.floor:.2f} dB evaluation noise){detail}",
+        )
+
+
+def _samples(found: Analysis, best: RuleResult) -> Verdict:
+    enough, tolerance, gap = enough_samples(best)
+    last = max(best.sweep)
+    answer = f"{enough} samples are enough" if enough < last else f"take all {last} samples, or more"
+    curve = ", ".join(f"{size}: {values.mean():.1f}" for size, values in sorted(best.sweep.items()))
+    return Verdict(
+        "samples", answer, f"{best.method}, mean SQNR in dB by number of samples: {curve}; within {tolerance:.2f} dB "
+        f"of {last} samples counts as equal, {enough} is {gap:.2f} dB off",
+    )  # fmt: skip
+
+
+def _rewrites(found: Analysis, best: RuleResult) -> Verdict:
+    cost = found.outliers
+    quality = f"activations alone give {best.mean:.1f} dB with {best.method} (goal {found.goal:g})"
+    if found.weights_only is not None:
+        quality += f", int8 weights alone {found.weights_only:.1f} dB"
+    if cost is None:
+        return Verdict("effort", "no rewrite against outliers is needed: put effort into speed",
+                       f"no quantized activation has a channel above 6x its median; {quality}")  # fmt: skip
+    numbers = (
+        f"outlier channels in {len(cost.tensors)} activations cost {cost.lost:.1f} dB "
+        f"({cost.before:.1f} dB, {cost.after:.1f} dB with a range for each of their channels); {quality}"
+    )
+    if cost.lost < WORTH:
+        return Verdict("effort", "rewrites against outliers win little: put effort into speed", numbers)
+    if best.mean >= found.goal:
+        return Verdict("effort", "rewrites would help, but the goal is met without: put effort into speed", numbers)
+    return Verdict("effort", "rewrites that move channel ranges into weights are worth it", numbers)
