@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     )
     from qcompiler.options import CompileOptions
     from qcompiler.plan import QuantPlan
-    from qcompiler.reading import load_model, save_model
+    from qcompiler.reading import load_model
     from qcompiler.result import CompileResult
+    from qcompiler.saving import save_model
     from qcompiler.scheme import QuantScheme
     from qcompiler.target import Target
+    from qcompiler.torch_export import export
 
     __version__: str
 
@@ -55,6 +57,7 @@ __all__ = [
     "__version__",
     "compile",
     "compile_model",
+    "export",
     "lint",
     "load_model",
     "save_model",
@@ -64,7 +67,7 @@ __all__ = [
 _HOMES = {
     "compile": "api", "lint": "api", "verify": "api", "compile_model": "driver", "CompileOptions": "options",
     "CompileResult": "result", "Target": "target", "QuantScheme": "scheme", "QuantPlan": "plan",
-    "CalibrationTable": "calibration.table", "load_model": "reading", "save_model": "reading",
+    "CalibrationTable": "calibration.table", "export": "torch_export", "load_model": "reading", "save_model": "saving",
 }  # fmt: skip
 
 

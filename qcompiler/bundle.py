@@ -102,8 +102,8 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def _fill(result: CompileResult, place: Path) -> None:
     from qcompiler.golden import write_golden
-    from qcompiler.reading import save_model
     from qcompiler.report import encode, report_document, timings_document
+    from qcompiler.saving import save_model
 
     save_model(result.model, place / "model.onnx")
     if result.host is not None:
@@ -173,3 +173,6 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+temporary_beside, put_in_place = _temporary_beside, _put  # for other verbs that write folders

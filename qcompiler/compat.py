@@ -93,7 +93,7 @@ def quantize_static(
 
 def _compile_to(model: ir.Model, output: Path, options: dict[str, Any], *, external: bool) -> None:
     from qcompiler.api import compile
-    from qcompiler.reading import EXTERNAL_BYTES, save_model
+    from qcompiler.saving import EXTERNAL_BYTES, save_model
 
     result = compile(model, "ort-cpu", verify=False, build_check="off", **options)
     try:

@@ -27,6 +27,7 @@ from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.evaluation.compare import Comparison, compare_emitted, missed_gates
 from qcompiler.filters import nodes_kept_float
 from qcompiler.graph import weight_bytes
+from qcompiler.memory import release_freed
 from qcompiler.options import CompileOptions
 from qcompiler.passes.canonical.pipeline import canonical_passes
 from qcompiler.passes.fold.pipeline import fold_passes
@@ -43,8 +44,9 @@ from qcompiler.passes.quant.tune_plan import tune_plan
 from qcompiler.pipeline import Hook, Pass, PassRun, Pipeline, diagnostics_of
 from qcompiler.plan import QuantPlan
 from qcompiler.progress import Progress, Silent
-from qcompiler.reading import load_model, save_model
+from qcompiler.reading import load_model
 from qcompiler.result import CompileResult
+from qcompiler.saving import save_model
 from qcompiler.session import Arrays, Feeds, Session
 from qcompiler.target import Target
 
@@ -155,6 +157,7 @@ class _Run:
         self.progress.phase(name, None)
         start = time.perf_counter()
         yield
+        release_freed()
         self.seconds[name] = time.perf_counter() - start
 
     # --- data --------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from qcompiler.pipeline import Hook, Pass
-from qcompiler.reading import save_model
+from qcompiler.saving import save_model
 
 
 def dump_hook(names: Collection[str], folder: Path) -> Hook:

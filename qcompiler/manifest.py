@@ -117,11 +117,10 @@ def _symbol(size: Any) -> str | None:
 
 
 def _external_files(path: Path) -> Iterable[str]:
-    import onnx
-
     from qcompiler.model_checks import walk_graphs
+    from qcompiler.reading import parse_without_weights
 
-    proto = onnx.load(str(path), load_external_data=False)
+    proto = parse_without_weights(path)
     names = {
         entry.value
         for graph in walk_graphs(proto.graph)

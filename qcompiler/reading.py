@@ -1,4 +1,4 @@
-"""Reading and writing model files, and a fingerprint that depends on content only.
+"""Reading model files, and a fingerprint that depends on content only.
 
 External weights stay on disk until something reads them, so models over 2 GB load without a flag.
 """
@@ -6,23 +6,24 @@ External weights stay on disk until something reads them, so models over 2 GB lo
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from qcompiler.errors import ModelError, OutputError, UnsupportedError, UsageError
+from qcompiler.errors import ModelError, UnsupportedError, UsageError
 from qcompiler.model_checks import check_model
+from qcompiler.weight_file import SMALLEST, fits, forget_pages, move_out
+from qcompiler.wire import Span, cut_weights
 
 if TYPE_CHECKING:
     import onnx
 
 OLDEST_OPSET = 7
-EXTERNAL_BYTES = 1_500_000_000
-"""Weights above this many bytes go beside the model: protobuf ends at 2 GiB, and the graph needs room too."""
-
 _SMALL_BYTES = 4096
 
 _SIGNATURES = (
@@ -50,7 +51,21 @@ def load_model(path: Path, *, any_domain: bool = False) -> ir.Model:
         UnsupportedError: An IR version, opset, domain or operator that this version cannot take.
         ModelError: Damaged, not ONNX, unsafe or missing external data, or not a valid graph.
     """
-    return _checked(_parse(path), path, any_domain)
+    with _opened(path) as data:
+        proto, spans = _parse(data, str(path))
+        model = _checked(proto, path, any_domain)
+        move_out(model, data, spans)
+    return model
+
+
+def parse_without_weights(path: Path) -> onnx.ModelProto:
+    """The file's message, large inline weights left out; nothing is checked.
+
+    Raises:
+        QcompileError: As `load_model`, where the file is not an ONNX model.
+    """
+    with _opened(path) as data:
+        return _parse(data, str(path))[0]
 
 
 def as_model(model: str | Path | onnx.ModelProto | ir.Model, *, any_domain: bool = False) -> ir.Model:
@@ -89,28 +104,6 @@ def _checked(proto: onnx.ModelProto, path: Path, any_domain: bool) -> ir.Model:
     return model
 
 
-def save_model(model: ir.Model, path: Path, *, external_above: int = EXTERNAL_BYTES) -> None:
-    """Write `model`, its weights in `<name>.data` beside it where they exceed `external_above` bytes.
-
-    The same model gives the same bytes. `model` is left as it was, and stays usable where it was read lazily.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
-    copy = model.clone()
-    external = f"{path.name}.data" if size > external_above else None
-    if external is None:
-        for graph in copy.graphs():
-            for value in graph.initializers.values():
-                if isinstance(value.const_value, ir.ExternalTensor):
-                    value.const_value = _in_memory(value.const_value)
-    try:
-        ir.save(copy, path, external_data=external)
-    except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror}", where=str(path)) from error
-
-
 def model_fingerprint(model: ir.Model) -> str:
     """sha256 over structure and weights: equal for one graph however it is stored, whoever produced it."""
     digest = hashlib.sha256()
@@ -147,42 +140,56 @@ def _forget_negative_sizes(model: ir.Model) -> None:
                 value.shape = ir.Shape([None if isinstance(size, int) and size < 0 else size for size in sizes])
 
 
-def _parse(path: Path) -> onnx.ModelProto:
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
+@contextmanager
+def _opened(path: Path) -> Iterator[memoryview]:
+    """The bytes of the file, mapped."""
     where = str(path)
     if path.is_dir():
         raise UsageError("this is a folder, not a model", where=where, hint="name the .onnx file in it")
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                raise ModelError("the file is empty", where=where, hint="download or export it again")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as data:
+                yield data
     except FileNotFoundError:
         raise UsageError("no such file", where=where, hint="check the path") from None
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", where=where) from error
-    if not data:
-        raise ModelError("the file is empty", where=where, hint="download or export it again")
-    _refuse_other_formats(data, where)
+
+
+def _parse(data: memoryview, where: str) -> tuple[onnx.ModelProto, dict[str, Span]]:
+    """The model without its large weights, and where in `data` these are; with them where that cannot be told."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    _refuse_other_formats(bytes(data[:512]), len(data), where)
     try:
-        proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
+        rest, spans = cut_weights(data, SMALLEST)
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(rest)
+        tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
+        if all(fits(tensors[name], end - begin) for name, (begin, end) in spans.items()):
+            return proto, spans
+    except (ValueError, DecodeError):
+        pass  # damaged: the whole file is parsed, for one message whatever is wrong with it
+    try:
+        return onnx.ModelProto.FromString(bytes(data)), {}
     except DecodeError as error:
         hint = "download or export it again"
         raise ModelError("not an ONNX model, or damaged or cut short", where=where, hint=hint) from error
-    return proto
 
 
-def _refuse_other_formats(data: bytes, where: str) -> None:
+def _refuse_other_formats(data: bytes, size: int, where: str) -> None:
     for signature, kind, hint in _SIGNATURES:
         if data.startswith(signature):
             raise ModelError(f"this is {kind}", where=where, hint=hint)
     if data[4:8] == b"TFL3":
         raise ModelError("this is a TensorFlow Lite model", where=where, hint="export the model to ONNX")
-    if data[8:10] in (b'{"', b"{ ") and int.from_bytes(data[:8], "little") < len(data):
+    if data[8:10] in (b'{"', b"{ ") and int.from_bytes(data[:8], "little") < size:
         raise ModelError(
             "this is a safetensors file: weights without a graph", where=where, hint="export the model to ONNX"
         )
-    head = data[:512]
-    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in data):
         raise ModelError("this is a text file, not an ONNX model", where=where, hint="name the .onnx file")
 
 
@@ -209,16 +216,6 @@ def _check_versions(proto: onnx.ModelProto, where: str) -> None:
     if version < OLDEST_OPSET:
         message = f"opset {version} is older than {OLDEST_OPSET}"
         raise UnsupportedError(message, where=where, hint="export the model with opset 13 or higher")
-
-
-def _in_memory(tensor: ir.ExternalTensor) -> ir.LazyTensor:
-    """Bytes that are read when the file is written, without the reference to the old file."""
-    return ir.LazyTensor(
-        lambda: ir.Tensor(tensor.numpy(), dtype=tensor.dtype),
-        dtype=tensor.dtype,
-        shape=ir.Shape(tensor.shape),
-        name=tensor.name,
-    )
 
 
 def _hash_graph(digest: Any, graph: ir.Graph | ir.Function) -> None:
@@ -263,6 +260,7 @@ def _hash_tensor(digest: Any, tensor: ir.TensorProtocol) -> None:
         digest.update(repr(tensor.numpy().tolist()).encode())
         return
     digest.update(tensor.tobytes())
+    forget_pages(tensor)
 
 
 def _one_line(error: BaseException) -> str:

@@ -6,6 +6,8 @@ external data and the session takes the arrays themselves.
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -50,12 +52,12 @@ class Session:
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
         options.enable_mem_reuse = True
+        # idle threads would otherwise take the cores that make histograms, or another process's
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        proto, self._kept = serialize_with_weights(with_outputs(model, extra_outputs))
-        if self._kept:
-            values = [ort.OrtValue.ortvalue_from_numpy(array) for array in self._kept.values()]
-            options.add_external_initializers(list(self._kept), values)
+        proto, arrays = serialize_with_weights(with_outputs(model, extra_outputs), options)
+        self._kept = arrays, [value.const_value for value in model.graph.initializers.values()]  # files, as long
         unsafe = [_SIGN_CHANGER, _BIAS_QUANTIZER] if _quantizes_float16(model) else [_SIGN_CHANGER]
         try:
             self._session = ort.InferenceSession(
@@ -91,19 +93,48 @@ def with_outputs(model: ir.Model, names: Iterable[str]) -> ir.Model:
     return copy
 
 
-def serialize_with_weights(model: ir.Model) -> tuple[bytes, Arrays]:
-    """The graph as bytes without its large weights, and those weights by name.
+def serialize_with_weights(model: ir.Model, options: Any) -> tuple[bytes, Arrays]:
+    """The graph as bytes without its large weights, of which onnxruntime's session options are told.
 
-    `model` must be the caller's own clone: its initializers are replaced by references.
+    Weights in files are named, for onnxruntime to map; others are handed over as arrays, which it copies. Files of one
+    folder only: it takes no more.
+
+    Args:
+        model: The caller's own clone: its initializers are replaced by references.
+        options: onnxruntime.SessionOptions, changed.
+
+    Returns:
+        Also the arrays, which must stay alive while the session does; so must the model's tensors.
     """
+    import onnxruntime as ort
+
+    large = {
+        name: value.const_value
+        for name, value in model.graph.initializers.items()
+        if value.const_value is not None
+        and value.const_value.nbytes > _INLINE_BYTES
+        and value.const_value.dtype.bitwidth >= 8
+    }
+    folders = Counter[str]()
+    for tensor in large.values():
+        if isinstance(tensor, ir.ExternalTensor):
+            folders[os.fspath(tensor.base_dir)] += tensor.nbytes
+    folder = max(folders, key=lambda item: folders[item]) if folders else ""
     kept: Arrays = {}
-    for name, value in model.graph.initializers.items():
-        tensor = value.const_value
-        if tensor is None or tensor.nbytes <= _INLINE_BYTES or tensor.dtype.bitwidth < 8:
-            continue
-        kept[name] = np.ascontiguousarray(tensor.numpy())
-        value.const_value = ir.ExternalTensor(
-            "weights", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
+    for name, tensor in large.items():
+        if isinstance(tensor, ir.ExternalTensor) and os.fspath(tensor.base_dir) == folder and folder:
+            location, offset = tensor.location, tensor.offset
+        else:
+            kept[name] = np.ascontiguousarray(tensor.numpy())
+            location, offset = "weights", 0
+        model.graph.initializers[name].const_value = ir.ExternalTensor(
+            location, offset, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
+        )
+    if folder:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    if kept:
+        options.add_external_initializers(
+            list(kept), [ort.OrtValue.ortvalue_from_numpy(array) for array in kept.values()]
         )
     return ir.to_proto(model).SerializeToString(), kept
 

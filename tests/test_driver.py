@@ -19,9 +19,9 @@ from qcompiler.driver import compile_model
 from qcompiler.errors import UsageError
 from qcompiler.options import CompileOptions
 from qcompiler.pipeline import Outcome, Pass
-from qcompiler.reading import save_model
 from qcompiler.registry import find_target, make_emitter, target_names
 from qcompiler.result import CompileResult
+from qcompiler.saving import save_model
 from qcompiler.session import run_all
 from tests.building import build
 from tests.small_models import block_batches, cnn_batches, small_cnn, transformer_block

@@ -15,7 +15,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from qcompiler.errors import ExitCode, ModelError, QcompileError, UnsupportedError, UsageError
-from qcompiler.reading import as_model, load_model, model_fingerprint, save_model
+from qcompiler.reading import as_model, load_model, model_fingerprint
+from qcompiler.saving import save_model
 
 
 def make_proto(size: int = 4) -> onnx.ModelProto:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime as ort
 import pytest
 
 from qcompiler.errors import ModelError
@@ -23,7 +24,7 @@ def affine() -> ir.Model:
 
 
 def test_large_weights_never_pass_through_protobuf() -> None:
-    proto, kept = serialize_with_weights(affine())
+    proto, kept = serialize_with_weights(affine(), ort.SessionOptions())
     assert list(kept) == ["w"]
     assert len(proto) < BIG.nbytes
     np.testing.assert_array_equal(kept["w"], BIG)
@@ -38,7 +39,7 @@ def test_types_below_a_byte_stay_in_the_graph(dtype: ir.DataType) -> None:
     value = model.graph.initializers["q"]
     value.const_value, value.type = ir.tensor(codes, dtype=dtype, name="q"), ir.TensorType(dtype)
     x = np.ones((1, 128), np.float32)
-    assert serialize_with_weights(model.clone())[1] == {}
+    assert serialize_with_weights(model.clone(), ort.SessionOptions())[1] == {}
     expected = (x @ codes.astype(np.float32)) * 0.5
     np.testing.assert_allclose(Session(model).run({"x": x})["y"], expected, rtol=1e-5)
 
@@ -48,7 +49,7 @@ def test_large_constants_of_other_types(dtype: Any) -> None:
     table = np.arange(8192).reshape(1024, 8).astype(dtype)
     name = ir.DataType.from_numpy(np.dtype(dtype)).name.lower()
     model = build(f"m (int64[N] i) => ({name}[N, 8] y) {{ y = Gather(t, i) }}", t=table)
-    assert list(serialize_with_weights(model.clone())[1]) == ["t"]
+    assert list(serialize_with_weights(model.clone(), ort.SessionOptions())[1]) == ["t"]
     np.testing.assert_array_equal(Session(model).run({"i": np.array([3, 1000])})["y"], table[[3, 1000]])
 
 

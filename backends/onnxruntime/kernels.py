@@ -28,11 +28,7 @@ def count_kernels(model: ir.Model) -> dict[str, Any]:
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    proto, kept = serialize_with_weights(model.clone())
-    if kept:
-        options.add_external_initializers(
-            list(kept), [ort.OrtValue.ortvalue_from_numpy(array) for array in kept.values()]
-        )
+    proto, _kept = serialize_with_weights(model.clone(), options)
     with tempfile.TemporaryDirectory(prefix="qcompile-") as folder:
         path = Path(folder) / "optimized.onnx"
         options.optimized_model_filepath = str(path)

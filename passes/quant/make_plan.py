@@ -13,6 +13,7 @@ from qcompiler.passes.quant.select_sites import Sites
 from qcompiler.plan import QuantPlan
 from qcompiler.scheme import FloatArray, PerAxis, PerTensor, QuantScheme, TensorQuant
 from qcompiler.target import Target
+from qcompiler.weight_file import forget_pages
 
 CHANNEL_AXIS = 1
 """Of what a Conv gives: [batch, channels, ...]."""
@@ -85,10 +86,13 @@ def _weight_quant(node: ir.Node, index: int, axis: int | None, target: Target) -
     scheme = QuantScheme(granularity=PerTensor() if axis is None else PerAxis(axis))
     weight = value.const_value.numpy()
     if not target.placement.weights_pair_safe or node.op_type == "ConvTranspose":
-        return TensorQuant(scheme, weight_scale(weight, scheme))
-    if node.op_type == "Conv":
-        return TensorQuant(scheme, conv_weight_scale(weight, scheme))
-    return TensorQuant(scheme, weight_scale(weight, scheme, pair_axis=sum_axis(node, index, weight.ndim)))
+        scale = weight_scale(weight, scheme)
+    elif node.op_type == "Conv":
+        scale = conv_weight_scale(weight, scheme)
+    else:
+        scale = weight_scale(weight, scheme, pair_axis=sum_axis(node, index, weight.ndim))
+    forget_pages(value.const_value)
+    return TensorQuant(scheme, scale)
 
 
 def sum_axis(node: ir.Node, index: int, dims: int) -> int | None:

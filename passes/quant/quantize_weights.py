@@ -13,6 +13,7 @@ from qcompiler.numerics import quantize
 from qcompiler.pipeline import Outcome, Pass, Skip
 from qcompiler.plan import QuantPlan
 from qcompiler.scheme import TensorQuant
+from qcompiler.weight_file import forget_pages
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class QuantizeWeights(Pass):
                 if key not in made:
                     made[key] = _insert_dequantize(model.graph, node, value, array, quant, names)
                     matched.append(str(value.name))
+                    forget_pages(value.const_value)
                 node.replace_input_with(index, made[key])
                 if value.producer() is None and not value.uses() and not value.is_graph_output():
                     model.graph.initializers.pop(str(value.name), None)

@@ -107,14 +107,15 @@ class Histogram:
         flat = array.reshape(-1)
         if flat.size == 0:
             return self
-        counts, low, high = np.zeros(self.counts.size, np.int64), np.inf, -np.inf
+        counts, low, high = self.counts, self.low, self.high
         for chunk in _float32_chunks(flat):
-            found = np.bincount(chunk.view(np.uint16)[_UPPER_HALF] & np.uint16(0x7FFF))
+            keys = chunk.view(np.uint16)[_UPPER_HALF] & np.uint16(0x7FFF)
+            found = np.bincount(keys, minlength=counts.size)
             if found.size > _NON_FINITE:
                 raise CalibrationError("an activation is NaN or infinite")
-            counts = _add(counts, found)
-            low, high = min(low, float(chunk.min())), max(high, float(chunk.max()))
-        return self.merge(Histogram(counts, low, high))
+            found[: counts.size] += counts
+            counts, low, high = found, min(low, float(chunk.min())), max(high, float(chunk.max()))
+        return Histogram(counts, low, high)
 
     def merge(self, other: Histogram) -> Histogram:
         """See Observer."""
