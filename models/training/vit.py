@@ -69,7 +69,7 @@ def run(options: Run) -> dict[str, Any]:
     recipe = options.recipe(SMOKE if options.smoke else PictureRecipe())
     device = options.device
     seed_everything(options)
-    train_set, test_set = load_pictures(options.data)
+    train_set, test_set = load_pictures(options.data, options.stand_in)
     images = torch.from_numpy(train_set.images.transpose(0, 3, 1, 2).copy()).to(device)
     labels = torch.from_numpy(train_set.labels).to(device)
     test_images = torch.from_numpy(test_set.images.transpose(0, 3, 1, 2).copy()).to(device)
