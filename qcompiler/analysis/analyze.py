@@ -162,17 +162,19 @@ def _taus(sets: Sequence[SetStatistics], rules: Sequence[RuleResult]) -> dict[st
 
 def _range_spread(sets: Sequence[SetStatistics], method: Method, sizes: Sequence[int], seeds: int) -> RangeSpread:
     by_set = [_geometric_means([item.thresholds[method][sizes[-1], seed] for seed in range(seeds)]) for item in sets]
-    within = {}
+    within, growth = {}, {}
     for size in sizes:
         draws = [sets[0].thresholds[method][size, seed] for seed in range(seeds)]
         ratios = list(_ratios(draws).values())
         within[size] = (float(np.median(ratios)), float(max(ratios)))
+        sized = [float(np.mean([np.log(draw[name] / by_set[0][name]) for name in by_set[0]])) for draw in draws]
+        low, mean, high = np.exp(np.array([min(sized), sum(sized) / seeds, max(sized)]))
+        growth[size] = (float(low), float(mean), float(high))
     if len(sets) < 2:
-        return RangeSpread(within, None, "")
-    ratios_by_name = _ratios(by_set)
-    values = list(ratios_by_name.values())
-    worst = max(ratios_by_name, key=lambda name: ratios_by_name[name])
-    return RangeSpread(within, (float(np.median(values)), float(max(values))), worst)
+        return RangeSpread(within, None, "", growth)
+    by_name = _ratios(by_set)
+    worst = max(by_name, key=lambda name: by_name[name])
+    return RangeSpread(within, (float(np.median(list(by_name.values()))), by_name[worst]), worst, growth)
 
 
 def _geometric_means(draws: Sequence[Thresholds]) -> Thresholds:

@@ -98,6 +98,7 @@ def _rule(rule: RuleResult, found: Analysis) -> dict[str, Any]:
             "between": None if rule.ranges.between is None else _numbers(np.array(rule.ranges.between)),
             "worst_tensor": rule.ranges.worst_tensor or None,
         },
+        "range_by_size": {str(size): _numbers(np.array(row)) for size, row in rule.ranges.growth.items()},
     }  # fmt: skip
 
 

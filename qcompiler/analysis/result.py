@@ -34,11 +34,14 @@ class RangeSpread:
         between: (median, worst) over tensors of max over min between sets, each the geometric mean of its draws at the
             largest size; None for a single set.
         worst_tensor: Where sets differ most; empty for a single set.
+        growth: Size to (smallest, mean, largest) over draws of the first set: the range over that of the largest size
+            (mean of its draws), geometric mean over tensors.
     """
 
     within: Mapping[int, tuple[float, float]]
     between: tuple[float, float] | None
     worst_tensor: str
+    growth: Mapping[int, tuple[float, float, float]]
 
 
 @dataclass(frozen=True, slots=True)

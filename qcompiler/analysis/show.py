@@ -41,20 +41,22 @@ def show_analysis(found: Analysis, *, verbose: int = 0) -> None:
 def _show_rules(found: Analysis, out: Console) -> None:
     several = len(found.sets) > 1
     judged, of = found.evaluated
-    title = f"SQNR in dB, activations int8, {judged} samples of {of}, {found.seeds} draws of {found.sizes[-1]}"
-    table = Table(title=escape(title), title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0))
-    table.add_column("range rule")
+    size = found.sizes[-1]
+    out.print(escape(f"SQNR in dB, int8 activations, {found.seeds} draws of {size}, judged on {judged} of {of}"))
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("range rule", no_wrap=True, min_width=10)
+    width = max(6, 34 // len(found.sets) - 2)
     for item in found.sets:
-        table.add_column(escape(_short(item.name, 14)), justify="right")
-    for name in ("between", "within", "noise", "S") if several else ("within", "noise"):
+        table.add_column(escape(_short(item.name, width)), justify="right")
+    for name in ("between", "within", "noise", "S") if several else ("within",):
         table.add_column(name, justify="right")
     table.add_column("enough", justify="right")
     for rule in found.rules:
         value = rule.sensitivity
-        spreads = [f"{value.within:.2f}", f"{value.floor:.2f}"]
+        spreads = [f"{value.within:.2f}"]
         if several:
             mark = "[bold red]" if value.matters else "[bold]"
-            spreads = [f"{value.between:.2f}", *spreads, f"{mark}{value.ratio:.1f}[/]"]
+            spreads = [f"{value.between:.2f}", *spreads, f"{value.floor:.2f}", f"{mark}{value.ratio:.1f}[/]"]
         means = [f"{mean:.1f}" for mean in rule.decibels.mean(axis=(1, 2))]
         table.add_row(rule.method, *means, *spreads, f"n={enough_samples(rule)[0]}")
     out.print(table)
@@ -66,7 +68,8 @@ def _show_tensors(found: Analysis, out: Console, verbose: int) -> None:
     shown = items if verbose else items[:_ROWS]
     outlying = sum(1 for item in items if item.channels is not None and item.channels.outliers)
     title = f"{len(items)} activations over {first.name}, {first.samples} samples; {outlying} with outlier channels"
-    table = Table(title=escape(title), title_justify="left", title_style="", box=None, padding=(0, 1, 0, 0))
+    out.print(escape(title))
+    table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("worst first", no_wrap=True, width=_NAME)
     for name in ("ax", "absmax", "p99.99", "kurt", "max/med", "outliers", "1st", "dB"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from qcompiler.analysis.result import Analysis, RuleResult, Verdict
 from qcompiler.analysis.sensitivity import IRRELEVANT, evaluation_noise
 
@@ -27,7 +29,7 @@ def enough_samples(rule: RuleResult) -> tuple[int, float, float]:
     sizes = sorted(rule.sweep)
     last = rule.sweep[sizes[-1]]
     spread = float(last.mean(axis=1).max() - last.mean(axis=1).min())
-    tolerance = max(spread, evaluation_noise(rule.decibels))
+    tolerance = max(spread, evaluation_noise(np.stack([rule.sweep[size] for size in sizes])))
     gaps = {size: abs(float(rule.sweep[size].mean() - last.mean())) for size in sizes}
     enough = sizes[-1]
     for size in reversed(sizes):
@@ -61,7 +63,12 @@ def _sets(found: Analysis, best: RuleResult) -> Iterator[Verdict]:
 def _samples(found: Analysis, best: RuleResult) -> Verdict:
     enough, tolerance, gap = enough_samples(best)
     last = max(best.sweep)
-    answer = f"{enough} samples are enough" if enough < last else f"take all {last} samples, or more"
+    if len(best.sweep) == 1:
+        because = f"{best.method}: {best.mean:.1f} dB; several numbers, --samples 1,8,32, show how many are enough"
+        return Verdict("samples", f"only draws of {last} were made", because)
+    answer = (
+        f"{enough} sample{'s are' if enough > 1 else ' is'} enough" if enough < last else f"take {last} samples or more"
+    )
     curve = ", ".join(f"{size}: {values.mean():.1f}" for size, values in sorted(best.sweep.items()))
     return Verdict(
         "samples", answer, f"{best.method}, mean SQNR in dB by number of samples: {curve}; within {tolerance:.2f} dB "
