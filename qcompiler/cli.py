@@ -88,7 +88,8 @@ def _run_verb(verb: str, words: list[str]) -> int:
         words = ours
     module = import_module(f"qcompiler.commands.{verb}")
     args = module.parser().parse(words)
-    settings = _settings(vars(args), notes)
+    own = getattr(module, "OWN", ())
+    settings = _settings({key: value for key, value in vars(args).items() if key not in own}, notes)
     if not settings.get("quiet"):
         for note in notes:
             print(f"qcompile: note: {note}", file=sys.stderr)

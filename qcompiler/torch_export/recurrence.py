@@ -1,0 +1,73 @@
+"""A recurrence over time that exports as one ONNX Scan, whatever the batch and the length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+Body = Callable[[Any, Any], tuple[Any, Any]]
+
+
+def scan(body: Body, state: Any, xs: Any, *, axis: int = 1) -> tuple[Any, Any]:
+    """state, y[t] = body(state, x[t]) for every t along `axis` of all tensors in `xs`; the last state and all y.
+
+    Runs as a Python loop, and differentiably, outside of an export; under the dynamo exporter it becomes torch's scan
+    operator and ONNX's Scan, with length and batch free. (TorchScript's tracer knows no such operator: it writes out
+    the steps of the example's length.) `body` may use parameters; it keeps the shapes and types of the state.
+
+    Args:
+        state: A tensor, or a nest of tuples, lists and dicts of tensors, without the time axis.
+        xs: The same kind of nest, with the time axis; at least one step long.
+        axis: Where time is in `xs`, and will be in y.
+
+    Returns:
+        The state after the last step, and y with the time axis at `axis`.
+
+    Raises:
+        ValueError: `xs` holds no tensor, or no step.
+    """
+    tensors = pytree.tree_leaves(xs)
+    if not tensors:
+        raise ValueError("scan needs at least one tensor to go along")
+    along = pytree.tree_map(lambda x: x.movedim(axis, 0), xs)
+    if torch.compiler.is_exporting():
+        from torch._higher_order_ops.scan import scan as operator
+
+        last, ys = operator(_without_aliases(body), state, along)
+    else:
+        last, ys = _loop(body, state, along, tensors[0].shape[axis])
+    return last, pytree.tree_map(lambda y: y.movedim(0, axis), ys)
+
+
+def _loop(body: Body, state: Any, xs: Any, steps: int) -> tuple[Any, Any]:
+    if steps < 1:
+        raise ValueError("scan needs at least one step")
+    rows = []
+    for t in range(steps):
+        state, y = body(state, pytree.tree_map(lambda x, t=t: x[t], xs))
+        rows.append(pytree.tree_leaves(y))
+    form = pytree.tree_structure(y)
+    return state, pytree.tree_unflatten([torch.stack(column) for column in zip(*rows, strict=True)], form)
+
+
+def _without_aliases(body: Body) -> Body:
+    """torch's operator refuses an output that is an input or another output."""
+
+    def wrapped(state: Any, x: Any) -> tuple[Any, Any]:
+        result = body(state, x)
+        seen = [id(item) for item in pytree.tree_leaves((state, x))]
+
+        def fresh(tensor: Tensor) -> Tensor:
+            if id(tensor) in seen:
+                return tensor.clone()
+            seen.append(id(tensor))
+            return tensor
+
+        new_state, y = pytree.tree_map(fresh, result)
+        return new_state, y
+
+    return wrapped
