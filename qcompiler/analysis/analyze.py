@@ -127,14 +127,15 @@ def _measured(
     start = found.sets[0].thresholds[options.methods[0]][found.sizes[-1], 0]
     judge = ActivationFidelity(subject, target, start, feeds, threads=threads)
     rules = tuple(_judge_rule(found, judge, method, progress) for method in options.methods)
-    plan = judge.plan
-    del judge  # and its session, before the next one
     found = replace(found, rules=rules, tau=_taus(found.sets, rules))
     progress.phase("judge weights and channels")
+    typical = _typical(found)
+    plan, before = judge.plan, float(judge.decibels(typical).mean())
+    del judge  # and its session, before the next one
     return replace(
         found,
         weights_only=weights_only_decibels(subject, plan, feeds, threads=threads),
-        outliers=_outlier_cost(found, subject, target, feeds, threads),
+        outliers=_outlier_cost(found, subject, target, feeds, typical, before, threads),
     )
 
 
@@ -187,27 +188,31 @@ def _ratios(draws: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: max(item[name] for item in draws) / min(item[name] for item in draws) for name in shared}
 
 
+def _typical(found: Analysis) -> Thresholds:
+    """The best rule's ranges of the first set, averaged over its largest draws."""
+    best, top = found.best, found.sizes[-1]
+    assert best is not None  # the caller has measured rules
+    return _geometric_means([found.sets[0].thresholds[best.method][top, seed] for seed in range(found.seeds)])
+
+
 def _outlier_cost(
-    found: Analysis, subject: Subject, target: Target, feeds: Sequence[Feeds], threads: int
-) -> OutlierCost | None:
-    """Measured with the best rule's ranges; None where no quantized activation has outlier channels."""
-    best, first = found.best, found.sets[0]
+    found: Analysis, subject: Subject, target: Target, feeds: Sequence[Feeds], typical: Thresholds, before: float,
+    threads: int,
+) -> OutlierCost | None:  # fmt: skip
+    """What channel ranges would win beside `before`; None where no quantized activation has outlier channels."""
     peaks = {
         name: item.channels.absmax
-        for name, item in first.tensors.items()
+        for name, item in found.sets[0].tensors.items()
         if name in subject.sources and item.channels is not None and item.channels.outliers and item.channels.median
     }
-    if best is None or not peaks:
-        return None
-    thresholds = first.thresholds[best.method][found.sizes[-1], 0]
-    own = {name: thresholds[subject.sources[name]] for name in peaks}
+    own = {name: typical[subject.sources[name]] for name in peaks}
     even, made = with_ideal_channels(subject.model, peaks, own)
     if not made:
         return None
     sites = select_sites(even, target.placement, subject.kept_float)
-    thresholds = {**thresholds, **{new: own[name] for name, new in made.items()}}
+    thresholds = {**typical, **{new: own[name] for name, new in made.items()}}
     judge = ActivationFidelity(replace(subject, model=even, sites=sites), target, thresholds, feeds, threads=threads)
-    return OutlierCost(tuple(made), float(best.decibels[0, 0].mean()), float(judge.decibels(thresholds).mean()))
+    return OutlierCost(tuple(made), before, float(judge.decibels(thresholds).mean()))
 
 
 def _describe(item: CalibrationSet) -> dict[str, object]:

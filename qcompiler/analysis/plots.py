@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from qcompiler.analysis.names import short_names
+
 Document = Mapping[str, Any]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -55,6 +57,7 @@ def channels(document: Document, pyplot: Any) -> Any:
     figure, axes = pyplot.subplots(rows, columns, figsize=(5 * columns, 2.9 * rows), squeeze=False)
     for axis in axes.flat[len(worst) :]:
         axis.set_visible(False)
+    labels = short_names(tensors, 44)
     for axis, name in zip(axes.flat, worst, strict=False):
         peaks = np.sort(np.maximum(tensors[name]["channels"]["absmax"], 1e-12))[::-1]
         median = float(np.median(peaks))
@@ -66,7 +69,7 @@ def channels(document: Document, pyplot: Any) -> Any:
         axis.set_ylim(max(peaks[-1], median / 30) * 0.8, max(peaks[0], 6 * median) * 1.6)
         axis.annotate("median", (len(peaks), median), ha="right", va="bottom", fontsize=9, color="0.35")
         axis.annotate("6 x median", (len(peaks), 6 * median), ha="right", va="bottom", fontsize=9, color=COLOURS[1])
-        axis.set_title(f"{_label(name, 46)}\n{len(tensors[name]['outlier_channels'])} of {len(peaks)} are outliers")
+        axis.set_title(f"{labels[name]}\n{len(tensors[name]['outlier_channels'])} of {len(peaks)} are outliers")
         axis.set_xlabel("channels, largest first")
         axis.set_ylabel("largest |x|")
     return figure
@@ -81,11 +84,11 @@ def kurtosis(document: Document, pyplot: Any) -> Any:
         axis.plot(range(1, len(names) + 1), np.maximum(values, 0.5), label=label, linewidth=1.1, markersize=4.5,
                   color=COLOURS[index % len(COLOURS)], marker=MARKERS[index % len(MARKERS)])  # fmt: skip
     axis.axhline(3, color="0.35", linestyle="--", linewidth=1)
-    axis.annotate("Gaussian", (len(names), 3), ha="right", va="bottom", fontsize=9, color="0.35")
+    axis.annotate("Gaussian", (len(names) * 1.02, 3), va="center", fontsize=9, color="0.35")
     first = [_first_set(document)["tensors"][name]["kurtosis"] for name in names]
-    for place in np.argsort(first)[::-1][:2]:
-        axis.annotate(_label(names[place], 38), (place + 1, first[place]), xytext=(6, 6), textcoords="offset points",
-                      fontsize=9, ha="left" if place < len(names) * 0.6 else "right")  # fmt: skip
+    labels, place = short_names(names, 38), int(np.argmax(first))
+    axis.annotate(labels[names[place]], (place + 1, first[place]), xytext=(10, 0), textcoords="offset points",
+                  fontsize=9, va="center", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
     axis.set_yscale("log")
     axis.margins(y=0.12)
     axis.set_xlabel("quantized activations in the order of the graph")
@@ -130,6 +133,8 @@ def sets(document: Document, pyplot: Any) -> Any:
         return None
     figure, axes = pyplot.subplots(1, len(rules), figsize=(1.6 + 2.9 * len(rules), 0.9 + 0.42 * len(names) + 0.9),
                                    sharey=True, squeeze=False)  # fmt: skip
+    everything = {rule: np.concatenate([item["sqnr"][name] for name in names]) for rule, item in rules.items()}
+    span = 1.1 * max(float(np.ptp(values)) for values in everything.values())  # one scale: spreads compare by eye
     for axis, (rule, item) in zip(axes.flat, rules.items(), strict=True):
         for row, name in enumerate(names):
             values = np.asarray(item["sqnr"][name])
@@ -139,7 +144,8 @@ def sets(document: Document, pyplot: Any) -> Any:
         verdict = "the set matters" if float(item["S"]) > 2 else "the set does not matter"
         axis.set_title(f"{rule}: S = {float(item['S']):.1f}, {verdict}", fontsize=9.5)
         axis.set_xlabel("SQNR, dB")
-        axis.margins(x=0.08)
+        middle = (everything[rule].min() + everything[rule].max()) / 2
+        axis.set_xlim(middle - span / 2, middle + span / 2)
     axes.flat[0].set_yticks(range(len(names)), names)
     axes.flat[0].set_ylim(len(names) - 0.5, -0.5)
     figure.supxlabel("marks: draws of one set; bars: their means", fontsize=9)
@@ -149,9 +155,3 @@ def sets(document: Document, pyplot: Any) -> Any:
 def _first_set(document: Document) -> Mapping[str, Any]:
     found: Mapping[str, Any] = next(iter(document["sets"].values()))
     return found
-
-
-def _label(name: str, width: int) -> str:
-    """The end of a name, which tells nodes apart."""
-    short = name.removesuffix("_output_0")
-    return short if len(short) <= width else f"…{short[1 - width :]}"

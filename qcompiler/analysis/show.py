@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
-
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from qcompiler.analysis.names import cut, short_names
 from qcompiler.analysis.result import Analysis
+from qcompiler.analysis.sensitivity import IRRELEVANT
 from qcompiler.analysis.tensor_statistics import TensorSummary
 from qcompiler.analysis.verdicts import enough_samples
 from qcompiler.show import console
 
 _ROWS = 12
-_WORDLESS = re.compile(r"_output_0$|encoder/|(?<=LayerNorm)/LayerNormalization|intermediate_act_fn/")
 _NAME = 27
 _LEGEND = (
     "ax: channel axis; max/med: absmax over the median channel's; outliers: number of",
@@ -43,22 +42,22 @@ def _show_rules(found: Analysis, out: Console) -> None:
     judged, of = found.evaluated
     size = found.sizes[-1]
     out.print(escape(f"SQNR in dB, int8 activations, {found.seeds} draws of {size}, judged on {judged} of {of}"))
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("range rule", no_wrap=True, min_width=10)
-    width = max(6, 34 // len(found.sets) - 2)
-    for item in found.sets:
-        table.add_column(escape(_short(item.name, width)), justify="right")
-    for name in ("between", "within", "noise", "S") if several else ("within",):
-        table.add_column(name, justify="right")
-    table.add_column("enough", justify="right")
+    table = Table(box=None, padding=(0, 3, 0, 0))
+    table.add_column("set", no_wrap=True, min_width=20)
     for rule in found.rules:
-        value = rule.sensitivity
-        spreads = [f"{value.within:.2f}"]
-        if several:
-            mark = "[bold red]" if value.matters else "[bold]"
-            spreads = [f"{value.between:.2f}", *spreads, f"{value.floor:.2f}", f"{mark}{value.ratio:.1f}[/]"]
-        means = [f"{mean:.1f}" for mean in rule.decibels.mean(axis=(1, 2))]
-        table.add_row(rule.method, *means, *spreads, f"n={enough_samples(rule)[0]}")
+        table.add_column(rule.method, justify="right", min_width=8)
+    for index, item in enumerate(found.sets):
+        table.add_row(escape(cut(item.name, 32)), *(f"{rule.decibels[index].mean():.1f}" for rule in found.rules))
+    values = [rule.sensitivity for rule in found.rules]
+    if several:
+        table.add_row("between sets", *(f"{value.between:.2f}" for value in values), style="dim")
+    table.add_row("within, between draws", *(f"{value.within:.2f}" for value in values), style="dim")
+    if several:
+        table.add_row("evaluation noise", *(f"{value.floor:.2f}" for value in values), style="dim")
+        marks = ("[bold red]" if value.matters else "[bold]" for value in values)
+        ratios = (f"{mark}{value.ratio:.1f}[/]" for mark, value in zip(marks, values, strict=True))
+        table.add_row(f"[bold]S (matters above {IRRELEVANT:g})[/]", *ratios)
+    table.add_row("enough samples", *(str(enough_samples(rule)[0]) for rule in found.rules))
     out.print(table)
 
 
@@ -88,14 +87,6 @@ def worst_first(items: list[TensorSummary]) -> list[TensorSummary]:
     return sorted(items, key=lambda item: -1.0 if item.lost_db is None else item.lost_db, reverse=True)
 
 
-def short_names(names: list[str], width: int) -> dict[str, str]:
-    """Names without the scopes that all share and without what exporters repeat, in the middle cut to `width`."""
-    first, last = min(names), max(names)
-    length = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
-    start = first[:length].rfind("/") + 1
-    return {name: _short(_WORDLESS.sub("", name[start:]) or name, width) for name in names}
-
-
 def _cells(item: TensorSummary) -> list[str]:
     channels = item.channels
     outliers = "" if channels is None else str(len(channels.outliers) or "")
@@ -110,7 +101,3 @@ def _cells(item: TensorSummary) -> list[str]:
         "" if item.ratio is None else f"{item.ratio:.3g}", outliers, first,
         "" if item.lost_db is None else f"{item.lost_db:.1f}",
     ]  # fmt: skip
-
-
-def _short(name: str, width: int) -> str:
-    return name if len(name) <= width else f"{name[: width // 3]}…{name[width // 3 + 1 - width :]}"

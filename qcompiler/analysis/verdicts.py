@@ -24,17 +24,18 @@ def verdicts(found: Analysis) -> tuple[Verdict, ...]:
 def enough_samples(rule: RuleResult) -> tuple[int, float, float]:
     """The smallest size from which on the mean stays within the tolerance of the largest size's; tolerance and gap.
 
-    The tolerance is the larger of the spread between draws of the largest size and the evaluation noise.
+    The tolerance is the larger of half the spread between draws of the largest size and the evaluation noise. No draw
+    of a size that is enough may lie more than twice the tolerance below the largest size's mean.
     """
     sizes = sorted(rule.sweep)
     last = rule.sweep[sizes[-1]]
     spread = float(last.mean(axis=1).max() - last.mean(axis=1).min())
-    tolerance = max(spread, evaluation_noise(np.stack([rule.sweep[size] for size in sizes])))
+    tolerance = max(spread / 2, evaluation_noise(np.stack([rule.sweep[size] for size in sizes])))
     gaps = {size: abs(float(rule.sweep[size].mean() - last.mean())) for size in sizes}
     enough = sizes[-1]
     for size in reversed(sizes):
         own = rule.sweep[size].mean(axis=1)
-        steady = float(last.mean()) - float(own.min()) <= 2 * tolerance  # no draw of this size may fall far below
+        steady = float(last.mean()) - float(own.min()) <= 2 * tolerance
         if gaps[size] > tolerance or not steady:
             break
         enough = size
