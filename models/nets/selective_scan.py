@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.nets.linear_scan import ParallelScan
+from qcompiler.torch_export import scan
 
 Scan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], "tuple[Tensor, Tensor]"]
 CHUNK = 32  # pairs of chunks cost (T / CHUNK)^2 E N floats, the scan within log2(CHUNK) T E N
@@ -34,7 +35,8 @@ def selective_scan(
     """y [batch, T, E] in u's type and the last state [batch, E, N] in float32.
 
     Args:
-        form: A key of FORMS: "sequential" (the recurrence as it reads, T steps), "chunked" (no loop over time, of
+        form: A key of FORMS: "sequential" (the recurrence as it reads, T steps), "scan" (the same, exported as one
+            ONNX Scan), "chunked" (no loop over time, of
             plain tensor operations for export) or "parallel" (training: its own gradient, bounded memory).
     """
     if form not in FORMS:
@@ -96,12 +98,13 @@ def _chunked(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tens
 def pair_decays(log_decay: Tensor) -> Tensor:
     """exp(sum of log_decay over j < k <= i) at [..., i, j] for j <= i, else 0: [..., n] to [..., n, n].
 
-    The mask multiplies, and the exponent is held at 0 where it masks, so that every value is finite (calibration
-    would otherwise meet an infinite range).
+    Each sum is taken for itself: the difference of two running sums would cancel (they reach thousands where decays
+    are strong). The mask multiplies, so that every value is finite: calibration would meet an infinite range.
     """
-    total = torch.cumsum(log_decay, dim=-1)
-    difference = torch.clamp(total.unsqueeze(-1) - total.unsqueeze(-2), max=0.0)
-    return torch.exp(difference) * torch.tril(torch.ones_like(difference))
+    n = log_decay.shape[-1]
+    ones = torch.ones(n, n, dtype=log_decay.dtype, device=log_decay.device)
+    sums = torch.cumsum(log_decay.unsqueeze(-1) * torch.tril(ones, -1), dim=-2)
+    return torch.exp(sums) * torch.tril(ones)
 
 
 def _parallel(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,4 +112,13 @@ def _parallel(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Ten
     return y, last
 
 
-FORMS: dict[str, Scan] = {"sequential": _sequential, "chunked": _chunked, "parallel": _parallel}
+def _scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def body(before: Tensor, now: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        row, after = scan_step(now[0], now[1], A, now[2], now[3], before)
+        return after, row
+
+    last, y = scan(body, state, (u, dt, B, C))
+    return y, last
+
+
+FORMS: dict[str, Scan] = {"sequential": _sequential, "scan": _scan, "chunked": _chunked, "parallel": _parallel}

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.nets.selective_scan import full_precision, pair_decays
+from qcompiler.torch_export import scan
 
 CHUNK = 64
 Form = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], "tuple[Tensor, Tensor]"]
@@ -33,7 +34,8 @@ def ssd(
     """y [batch, T, H, P] in x's type and the last state [batch, H, P, N] in float32.
 
     Args:
-        form: A key of FORMS: "sequential" (the recurrence as it reads) or "chunked" (matrix products, no loop).
+        form: A key of FORMS: "sequential" (the recurrence as it reads), "scan" (the same, exported as one ONNX Scan) or
+            "chunked" (matrix products, no loop).
     """
     if form not in FORMS:
         raise ValueError(f"unknown form {form!r} of SSD; known: {', '.join(FORMS)}")
@@ -73,10 +75,10 @@ def _chunked(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tens
     log_decay = F.pad(dt * A, (0, 0, 0, padding)).reshape(batch, chunks, CHUNK, heads).transpose(2, 3)
     B, C = (F.pad(t, (0, 0, 0, padding)).reshape(batch, chunks, 1, CHUNK, t.shape[-1]) for t in (B, C))
     within = torch.cumsum(log_decay, dim=-1)  # [batch, chunks, H, CHUNK]
-    y = torch.matmul(torch.matmul(C, B.transpose(-1, -2)) * pair_decays(log_decay), x)
+    within_pairs = pair_decays(log_decay)
+    y = torch.matmul(torch.matmul(C, B.transpose(-1, -2)) * within_pairs, x)
     # What each chunk leaves [batch, chunks, H, P, N], then the state before each chunk.
-    to_end = torch.exp(within[..., -1:] - within).unsqueeze(-1)
-    left = torch.matmul((x * to_end).transpose(-1, -2), B)
+    left = torch.matmul((x * within_pairs[..., -1, :].unsqueeze(-1)).transpose(-1, -2), B)
     left = torch.cat([state.unsqueeze(1), left], dim=1)
     decays = pair_decays(F.pad(within[..., -1].transpose(1, 2), (1, 0)))  # [batch, H, chunks + 1, chunks + 1]
     flat = left.transpose(1, 2).reshape(batch, heads, chunks + 1, -1)
@@ -86,4 +88,13 @@ def _chunked(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tens
     return y[:, :length], before[:, -1]
 
 
-FORMS: dict[str, Form] = {"sequential": _sequential, "chunked": _chunked}
+def _scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def body(before: Tensor, now: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        row, after = ssd_step(now[0], now[1], A, now[2], now[3], before)
+        return after, row
+
+    last, y = scan(body, state, (x, dt, B, C))
+    return y, last
+
+
+FORMS: dict[str, Form] = {"sequential": _sequential, "scan": _scan, "chunked": _chunked}
