@@ -86,11 +86,13 @@ def is_cache(value: Any) -> bool:
 
 
 def is_pairs(value: Any) -> bool:
-    """Whether this is one pair of tensors a layer."""
-    return isinstance(value, Sequence) and bool(value) and all(
-        isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(item, Tensor) for item in pair)
-        for pair in value
-    )  # fmt: skip
+    """Whether this is one plain pair of tensors a layer."""
+    return isinstance(value, Sequence) and bool(value) and all(map(_is_pair, value))
+
+
+def _is_pair(value: Any) -> bool:
+    plain = isinstance(value, (list, tuple)) and not hasattr(value, "_fields")
+    return plain and len(value) == 2 and all(isinstance(item, Tensor) for item in value)
 
 
 def _key_value(pair: Sequence[Tensor]) -> list[tuple[str, Tensor]]:
