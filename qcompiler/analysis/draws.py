@@ -65,6 +65,7 @@ class DrawHistograms:
 
 
 def default_sizes(samples: int, wanted: Sequence[int] = (1, 8, 32, 128)) -> tuple[int, ...]:
-    """Those of `wanted` that the samples allow, and all samples where they are fewer than the largest wanted."""
-    allowed = [size for size in wanted if size <= samples]
-    return tuple(sorted({*allowed, min(samples, max(wanted))}))
+    """Those of `wanted` that the samples allow; and all samples, where they are half as many again and still fewer."""
+    allowed = [size for size in wanted if size <= samples] or [samples]
+    more = [samples] if samples < max(wanted) and samples >= 1.5 * allowed[-1] else []
+    return (*allowed, *more)

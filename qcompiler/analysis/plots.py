@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from qcompiler.analysis.names import short_names
+from qcompiler.analysis.sensitivity import IRRELEVANT
 
 Document = Mapping[str, Any]
 
@@ -84,7 +85,7 @@ def kurtosis(document: Document, pyplot: Any) -> Any:
         axis.plot(range(1, len(names) + 1), np.maximum(values, 0.5), label=label, linewidth=1.1, markersize=4.5,
                   color=COLOURS[index % len(COLOURS)], marker=MARKERS[index % len(MARKERS)])  # fmt: skip
     axis.axhline(3, color="0.35", linestyle="--", linewidth=1)
-    axis.annotate("Gaussian", (len(names) * 1.02, 3), va="center", fontsize=9, color="0.35")
+    axis.annotate("Gaussian", (1.0, 3), xytext=(0, -4), textcoords="offset points", va="top", fontsize=9, color="0.35")
     first = [_first_set(document)["tensors"][name]["kurtosis"] for name in names]
     labels, place = short_names(names, 38), int(np.argmax(first))
     axis.annotate(labels[names[place]], (place + 1, first[place]), xytext=(10, 0), textcoords="offset points",
@@ -131,7 +132,7 @@ def sets(document: Document, pyplot: Any) -> Any:
     names = list(document["sets"])
     if not rules or len(names) < 2:
         return None
-    figure, axes = pyplot.subplots(1, len(rules), figsize=(1.6 + 2.9 * len(rules), 0.9 + 0.42 * len(names) + 0.9),
+    figure, axes = pyplot.subplots(1, len(rules), figsize=(1.6 + 2.9 * len(rules), 2.0 + 0.42 * len(names)),
                                    sharey=True, squeeze=False)  # fmt: skip
     everything = {rule: np.concatenate([item["sqnr"][name] for name in names]) for rule, item in rules.items()}
     span = 1.1 * max(float(np.ptp(values)) for values in everything.values())  # one scale: spreads compare by eye
@@ -141,8 +142,8 @@ def sets(document: Document, pyplot: Any) -> Any:
             colour, marker = COLOURS[row % len(COLOURS)], MARKERS[row % len(MARKERS)]
             axis.plot(values, np.full(len(values), row), marker, color=colour, alpha=0.65, markersize=6, clip_on=False)
             axis.plot(values.mean(), row, "|", color="black", markersize=16, markeredgewidth=1.8)
-        verdict = "the set matters" if float(item["S"]) > 2 else "the set does not matter"
-        axis.set_title(f"{rule}: S = {float(item['S']):.1f}, {verdict}", fontsize=9.5)
+        verdict = "the set matters" if float(item["S"]) > IRRELEVANT else "the set does not matter"
+        axis.set_title(f"{rule}\nS = {float(item['S']):.1f}: {verdict}")
         axis.set_xlabel("SQNR, dB")
         middle = (everything[rule].min() + everything[rule].max()) / 2
         axis.set_xlim(middle - span / 2, middle + span / 2)

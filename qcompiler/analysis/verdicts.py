@@ -83,12 +83,17 @@ def _rewrites(found: Analysis, best: RuleResult) -> Verdict:
     if found.weights_only is not None:
         quality += f", int8 weights alone {found.weights_only:.1f} dB"
     if cost is None:
-        return Verdict("effort", "no rewrite against outliers is needed: put effort into speed",
-                       f"no quantized activation has a channel above 6x its median; {quality}")  # fmt: skip
+        numbers = f"no quantized activation has a channel above 6x its median; {quality}"
+        answer = "no rewrite against outliers is needed: put effort into speed"
+        if best.mean < found.goal:
+            answer = "not outlier channels keep the goal away: keep the worst nodes float"
+        return Verdict("effort", answer, numbers)
     numbers = (
         f"outlier channels in {len(cost.tensors)} activations cost {cost.lost:.1f} dB "
         f"({cost.before:.1f} dB, {cost.after:.1f} dB with a range for each of their channels); {quality}"
     )
+    if cost.lost < WORTH and best.mean < found.goal:
+        return Verdict("effort", "not outlier channels keep the goal away: keep the worst nodes float", numbers)
     if cost.lost < WORTH:
         return Verdict("effort", "rewrites against outliers win little: put effort into speed", numbers)
     if best.mean >= found.goal:
