@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
+from models.nets.trained import load_trained
 from models.training.data import load_pictures, load_text
 from models.training.language import score_tokens
 from models.training.run import Run, cosine, parse
 from models.training.vit import top1
+from models.zoo import MissingAsset
 
 pytest.importorskip("safetensors")
 
@@ -27,31 +28,23 @@ def same_precision_after() -> Iterator[None]:
     torch.set_float32_matmul_precision(precision)
 
 
-def load_weights(script: Any, card: dict[str, Any], out: Path) -> torch.nn.Module:
-    from safetensors.torch import load_file
-
-    make: dict[str, Callable[[], torch.nn.Module]] = {
-        "vit": lambda: script.ViT(script.SMOKE_CONFIG),
-        "decoder": lambda: script.Decoder(script.SMOKE),
-        "mamba": lambda: script.Mamba(script.SMOKE),
-        "mamba2": lambda: script.Mamba2(script.SMOKE),
-    }
-    model = make[card["name"]]().eval()
-    weights = load_file(out / card["weights"]["file"])
-    assert all(tensor.dtype == torch.float16 for tensor in weights.values())
-    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    return model
+def test_missing_weights_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(MissingAsset, match=r"vit\.card\.json is missing: python -m models train vit"):
+        load_trained("vit", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["decoder", "mamba", "mamba2"])
 def test_language_models(name: str, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
     script = import_module(f"models.training.{name}")
     card = script.train(None, tmp_path, smoke=True)
     curve = json.loads((tmp_path / f"{name}.curve.json").read_text())
     assert curve[-1]["val"] < curve[0]["val"] < math.log(4096)
     assert card["ended"] == "all steps done" and card["smoke"] is True
     assert json.loads((tmp_path / f"{name}.card.json").read_text()) == card
-    model = load_weights(script, card, tmp_path)
+    assert all(tensor.dtype == torch.float16 for tensor in load_file(tmp_path / f"{name}.safetensors").values())
+    model = load_trained(card["name"], tmp_path)
     scores = score_tokens(model, load_text(None, stand_in=True)["test_novel"], card["recipe"]["context"])
     assert scores["nats_per_token"] == pytest.approx(card["scores"]["test_novel"]["nats_per_token"], abs=1e-4)
 
@@ -62,7 +55,7 @@ def test_vit(tmp_path: Path) -> None:
     curve = json.loads((tmp_path / "vit.curve.json").read_text())
     assert card["scores"]["top1"] > 0.2  # a tenth is chance
     assert curve[-1]["step"] == card["steps_done"]
-    model = load_weights(script, card, tmp_path)
+    model = load_trained(card["name"], tmp_path)
     _, test = load_pictures(None, stand_in=True)
     images, labels = torch.from_numpy(test.images.transpose(0, 3, 1, 2).copy()), torch.from_numpy(test.labels)
     assert top1(model, images, labels) == card["scores"]["top1"]
