@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
 import models
+from models.assets import cache_folder
 from models.zoo import RealModel
 from qcompiler.commands.arguments import Parser
 from qcompiler.config import nearest
@@ -29,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status of `qcompiler.errors.ExitCode`."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = _dispatch(words)
+        with _hushed():
+            status = _dispatch(words)
         sys.stdout.flush()
         return status
     except QcompileError as error:
@@ -50,6 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return _say(f"models: internal error: {what} (MODELS_TRACEBACK=1 shows the traceback)", ExitCode.INTERNAL)
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep the chatter of torch's exporter and of other libraries off stderr."""
+    before = logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(before)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -143,8 +161,13 @@ def _train(words: list[str]) -> int:
     model = entry(words[0])
     if model.training is None:
         raise UsageError("nothing to train, its weights are pretrained", where=model.name)
-    status: int | None = import_module(model.training).main(words[1:])
-    return status or ExitCode.OK
+    from models.training.run import parse
+
+    script, options = import_module(model.training), words[1:]
+    if not any(word.partition("=")[0] in ("--out", "-h", "--help") for word in options):
+        options = [*options, "--out", str(cache_folder() / model.name / "training")]
+    script.run(parse(script.__doc__, options))
+    return ExitCode.OK
 
 
 def _scores(words: list[str]) -> int:

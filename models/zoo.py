@@ -109,7 +109,7 @@ class RealModel:
         scoring: A larger test set for `python -m models score`; `test_set` where None.
         evaluate: In place of both, for models that are run in steps: the model, the float model (None for the float
             model itself) and `quick` to scores.
-        training: Module with `main(arguments)` that trains it; None for pretrained models.
+        training: The script that trains it, a module under models.training; None for pretrained models.
     """
 
     name: str

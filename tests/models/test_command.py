@@ -231,13 +231,17 @@ def test_wrong_words(zoo: Path, capsys: pytest.CaptureFixture[str], words: list[
 def test_train_hands_its_words_on(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    said: list[list[str]] = []
+    said: list[object] = []
     entry = sys.modules["tests_tiny_entry"]
     monkeypatch.setattr(entry, "MODEL", replace(entry.MODEL, training="tests_tiny_training"))
-    training = type("Module", (), {"main": staticmethod(lambda words: said.append(words))})
+    training = type("Module", (), {"run": staticmethod(said.append), "__doc__": "Trains."})
+    parsing = type("Module", (), {"parse": staticmethod(lambda text, words: (text, words))})  # the real one needs torch
+    monkeypatch.setitem(sys.modules, "models.training.run", parsing)
     monkeypatch.setitem(sys.modules, "tests_tiny_training", training)
     assert command.main(["train", "tiny", "--smoke"]) == 0
-    assert said == [["--smoke"]]
+    assert command.main(["train", "tiny", "--out", "elsewhere"]) == 0
+    own = str(zoo / "cache" / "tiny" / "training")
+    assert said == [("Trains.", ["--smoke", "--out", own]), ("Trains.", ["--out", "elsewhere"])]
 
 
 def test_every_entry_says_what_it_is() -> None:
