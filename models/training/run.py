@@ -165,11 +165,11 @@ def benchmark(step: Callable[[int], object], steps: int, device: torch.device) -
             torch.cuda.synchronize()
 
     for i in range(10):
-        step(i)
+        step(i % steps)
     wait()
     start, count = time.monotonic(), 0
     while count < 10 or time.monotonic() - start < BENCHMARK_SECONDS:
-        step(count)
+        step(count % steps)
         count += 1
         if count % 10 == 0:
             wait()
