@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qcompiler.analysis.sensitivity import evaluation_noise, kendall_tau, sensitivity
+from qcompiler.analysis.sensitivity import Floats, evaluation_noise, kendall_tau, sensitivity
 
 
-def metric(
-    sets: list[float], seeds: list[float], samples: list[float]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def metric(sets: list[float], seeds: list[float], samples: list[float]) -> Floats:
     """m = sum of the three."""
-    return np.asarray(sets)[:, None, None] + np.asarray(seeds)[None, :, None] + np.asarray(samples)[None, None, :]
+    parts = np.array(sets)[:, None, None], np.array(seeds)[None, :, None], np.array(samples)[None, None, :]
+    return np.asarray(parts[0] + parts[1] + parts[2], np.float64)
 
 
 def test_spreads_are_those_of_the_protocol() -> None:
