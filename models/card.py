@@ -46,8 +46,10 @@ def make_card(model: RealModel, folder: Path, float_score: Scored | None, counts
         float_score: Measured here and now; None where the user did not want it.
         counts: Calibration and test batches.
     """
-    names = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_ours(path.relative_to(folder))]
-    files = {path.relative_to(folder).as_posix(): path for path in names}
+    weights = external_files(folder / "model.onnx")
+    single = (folder / name for name in ("model.onnx", *weights, "test.npz", "tokenizer.json"))
+    paths = [*(path for path in single if path.is_file()), *sorted((folder / "calibration").iterdir())]
+    files = {path.relative_to(folder).as_posix(): path for path in paths}
     return {
         "schema": SCHEMA,
         "name": model.name,
@@ -62,12 +64,24 @@ def make_card(model: RealModel, folder: Path, float_score: Scored | None, counts
         "float score": float_score.document() if float_score else None,
         "recorded": [asdict(item) for item in model.recorded],
         "notes": list(model.notes),
+        "model files": ["model.onnx", *weights],
         "files": {name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for name, path in files.items()},
     }
 
 
-def _is_ours(relative: Path) -> bool:
-    return relative.parts[0] in ("calibration", "test.npz", "tokenizer.json") or relative.name.startswith("model.onnx")
+def external_files(path: Path) -> list[str]:
+    """Names of the files beside an ONNX file that hold its external data."""
+    import onnx
+    from onnx.external_data_helper import uses_external_data
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    entries = [e for tensor in graph.initializer if uses_external_data(tensor) for e in tensor.external_data]
+    return sorted({entry.value for entry in entries if entry.key == "location"})
+
+
+def weight_bytes(card: dict[str, Any]) -> int:
+    """Size of the model with its external data."""
+    return sum(card["files"][name]["bytes"] for name in card["model files"] if name in card["files"])
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:
@@ -79,23 +93,24 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     return document if isinstance(document, dict) and document.get("schema") == SCHEMA else None
 
 
-def is_whole(card: dict[str, Any], folder: Path) -> bool:
-    """Whether every file of the card is there with its hash."""
+def is_whole(card: dict[str, Any], folder: Path, *, hashes: bool = True) -> bool:
+    """Whether every file of the card is there with its size and, unless `hashes` is false, its hash."""
     return all(
-        (folder / name).is_file() and sha256_of(folder / name) == facts["sha256"]
+        (folder / name).is_file()
+        and (folder / name).stat().st_size == facts["bytes"]
+        and not (hashes and sha256_of(folder / name) != facts["sha256"])
         for name, facts in card["files"].items()
     )
 
 
 def markdown(card: dict[str, Any]) -> str:
     """The card for a reader."""
-    size = sum(facts["bytes"] for name, facts in card["files"].items() if name.startswith("model.onnx"))
     rows = {
         "family": card["family"],
         "licence": card["licence"],
         "source": "; ".join(str(asset.get("pypi") or asset.get("npm")) for asset in card["assets"]) or "this folder",
         "parameters": f"{card['parameters'] / 1e6:.2f} M",
-        "size": f"{size / 2**20:.1f} MiB",
+        "size": f"{weight_bytes(card) / 2**20:.1f} MiB",
         "opset": card["opset"],
         "data": card["data"],
     }  # fmt: skip

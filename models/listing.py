@@ -6,7 +6,7 @@ from typing import Any
 
 import models
 from models.assets import cache_folder
-from models.card import is_whole, read_card
+from models.card import is_whole, read_card, weight_bytes
 from models.scoring import number
 
 
@@ -16,18 +16,17 @@ def rows() -> list[dict[str, Any]]:
     for name in models.TABLE:
         model, folder = models.load(name), cache_folder() / name
         card = read_card(folder)
-        whole = card is not None and is_whole(card, folder)
+        whole = card is not None and is_whole(card, folder, hashes=False)
         measured = (card or {}).get("float score") or {"measures": {}}
         scores = {key: item["value"] for key, item in measured["measures"].items()}
         for item in model.recorded:
             scores.setdefault(item.measure, item.value)
-        weights = [v["bytes"] for k, v in (card or {"files": {}})["files"].items() if k.startswith("model.onnx")]
         found.append(
             {
                 "name": name,
                 "family": model.family,
                 "parameters": card["parameters"] if card else None,
-                "bytes": sum(weights) if card else None,
+                "bytes": weight_bytes(card) if card else None,
                 "licence": model.licence.partition(" (")[0],
                 "cached": "yes" if whole else ("damaged" if card else "no"),
                 "scores": scores,

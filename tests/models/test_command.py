@@ -139,6 +139,23 @@ def test_a_compiled_folder_of_calibration_is_what_qcompile_takes(zoo: Path) -> N
     assert command.main(["score", "tiny", "--onnx", str(zoo / "out")]) == 0
 
 
+def test_external_data_goes_along(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    entry = sys.modules["tests_tiny_entry"]
+    source = zoo / "elsewhere.onnx"
+    tiny_file(source)
+    onnx.save(onnx.load(str(source)), str(source), save_as_external_data=True, location="w.bin", size_threshold=0)
+    monkeypatch.setattr(entry, "MODEL", replace(entry.MODEL, path=lambda: source))
+    assert command.main(["get", "tiny"]) == 0
+    folder = zoo / "cache" / "tiny"
+    assert (folder / "w.bin").read_bytes() == source.with_name("w.bin").read_bytes()
+    card = json.loads((folder / "card.json").read_text())
+    assert {"model.onnx", "w.bin"} <= set(card["files"])
+    (folder / "w.bin").unlink()
+    assert command.main(["get", "tiny"]) == 0 and (folder / "w.bin").exists()
+
+
 def test_offline_and_a_damaged_package_are_one_line(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (zoo / "site" / "tiny_model" / "tiny.onnx").write_bytes(b"something else")
     assert command.main(["get", "tiny"]) == 2
