@@ -119,7 +119,7 @@ def calibration_sets(name: str, count: int) -> Sets:
         KeyError: No sets are made for this model.
         ValueError: A sample of the test set is in one of them.
     """
-    from models import load, typeseg_mamba, typeseg_unet
+    from models import load, typeseg_unet
 
     makers: dict[str, Callable[[], Sets]] = {
         "paraphrase-minilm": lambda: text_sets(count),
@@ -131,7 +131,6 @@ def calibration_sets(name: str, count: int) -> Sets:
     }
     if name not in makers:
         raise KeyError(f"no calibration sets for {name!r}; known: {', '.join(makers)}")
-    assert typeseg_mamba.CALIBRATION_BYTES >= 256
     found = makers[name]()
     refuse_test_samples(found, load(name).test_set(False).batches)
     return found

@@ -43,16 +43,23 @@ def enough_samples(rule: RuleResult) -> tuple[int, float, float]:
 
 
 def _sets(found: Analysis, best: RuleResult) -> Iterator[Verdict]:
+    """The best rule's verdict, and those of other rules under which the set matters."""
     if len(found.sets) < 2:
         return
     for rule in (best, *(rule for rule in found.rules if rule is not best and rule.sensitivity.matters)):
         value = rule.sensitivity
+        means = rule.decibels.mean(axis=(1, 2))
+        low, high, first = (
+            found.sets[int(means.argmin())].name,
+            found.sets[int(means.argmax())].name,
+            found.sets[0].name,
+        )
+        answer, detail = "what the calibration set contains does not matter", ""
         if value.matters:
-            low, high = rule.decibels.mean(axis=(1, 2)).argmin(), rule.decibels.mean(axis=(1, 2)).argmax()
-            answer = f"the calibration set matters: calibrate on data like {found.sets[0].name}"
-            detail = f"; {found.sets[low].name} is lowest, {found.sets[high].name} highest"
-        else:
-            answer, detail = "what the calibration set contains does not matter", ""
+            answer, detail = f"the calibration set matters: calibrate on data like {first}", f"; {low} is lowest"
+            if means.max() - means[0] > max(value.within, value.floor):
+                answer = f"the calibration set matters, and the rule does not suit {first}"
+                detail += f", and {high} beats {first} by {means.max() - means[0]:.2f} dB"
         yield Verdict(
             f"sets, {rule.method}",
             answer,

@@ -13,7 +13,7 @@ from qcompiler.analysis.document import analysis_document
 from qcompiler.analysis.options import AnalysisOptions
 from qcompiler.analysis.result import Analysis
 from qcompiler.analysis.sensitivity import sensitivity
-from qcompiler.analysis.verdicts import enough_samples
+from qcompiler.analysis.verdicts import enough_samples, verdicts
 from qcompiler.errors import CalibrationError, UnsupportedError, UsageError
 from qcompiler.numerics import sqnr
 from qcompiler.options import CompileOptions
@@ -64,6 +64,15 @@ def test_a_set_without_the_outlier_matters(planted: Analysis) -> None:
         assert abs(means[1] - means[0]) < 2
     assert planted.verdicts[0].answer.startswith("the calibration set matters")
     assert "without is lowest" in planted.verdicts[0].because
+
+
+def test_a_rule_that_another_set_serves_better_is_said_not_to_suit(planted: Analysis) -> None:
+    best = planted.rules[0]
+    swapped = replace(best, decibels=best.decibels[::-1], method="mse")
+    found = verdicts(replace(planted, rules=(replace(best, decibels=best.decibels + 50), swapped)))
+    assert [item.topic for item in found] == ["sets, minmax", "sets, mse", "samples", "effort"]
+    assert found[0].answer == "the calibration set matters: calibrate on data like with"
+    assert found[1].answer == "the calibration set matters, and the rule does not suit with"
 
 
 def test_two_sets_of_one_kind_do_not_matter() -> None:
