@@ -105,7 +105,7 @@ def evaluate(run: Run, reference: Run | None, quick: bool) -> Evaluation:
         text = (folder / "test.txt").read_text(encoding="utf-8")
         ids = _encoded(text, WIKITEXT * WIKITEXT_TOKENS)
         texts["wikitext2"] = language.windows(ids, WIKITEXT, WIKITEXT_TOKENS)
-    return language.evaluate(run, reference, texts, SHAPE, stretches=1 if quick else 4)
+    return language.evaluate(run, reference, texts, SHAPE, stretches=2 if quick else 4)
 
 
 MODEL = RealModel(
