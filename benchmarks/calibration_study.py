@@ -111,6 +111,34 @@ def table_of_outliers(documents: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def write_figure(documents: dict[str, dict[str, Any]], path: Path) -> None:
+    """S of each model and rule, as PNG."""
+    from importlib import import_module
+
+    from qcompiler.analysis.plots import COLOURS, MARKERS, STYLE
+    from qcompiler.analysis.sensitivity import IRRELEVANT
+
+    import_module("matplotlib").use("Agg")
+    pyplot: Any = import_module("matplotlib.pyplot")
+    with pyplot.rc_context(STYLE):
+        figure, axis = pyplot.subplots(figsize=(8, 1.2 + 0.42 * len(documents)))
+        axis.axvspan(IRRELEVANT, 100, color="0.92", zorder=0)
+        for index, rule in enumerate(("minmax", "percentile", "mse")):
+            values = [max(float(item["fidelity"]["rules"][rule]["S"]), 0.05) for item in documents.values()]
+            axis.plot(values, range(len(values)), MARKERS[index], color=COLOURS[index], label=rule, markersize=8)
+        axis.set_xscale("log")
+        axis.set_xlim(0.08, 30)
+        ticks = (0.1, 0.3, 1, 2, 5, 10, 20)
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.minorticks_off()
+        axis.set_yticks(range(len(documents)), list(documents))
+        axis.set_ylim(len(documents) - 0.5, -0.5)
+        axis.set_xlabel("S = spread between sets / spread between draws; in the grey area the set matters")
+        axis.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, 1.0 + 0.6 / (len(documents) + 1)))
+        figure.savefig(path, dpi=110, metadata={"Software": None})
+        pyplot.close(figure)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study."""
     from models import load
@@ -151,6 +179,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     tables = "\n\n".join(table(ordered) for table in (table_of_sets, table_of_sizes, table_of_outliers))
     (args.out / "tables.md").write_text(tables + "\n", encoding="utf-8")
+    if args.plots:
+        write_figure(ordered, args.out / "S.png")
     print(f"\n{tables}")
     return 0
 

@@ -20,7 +20,7 @@ Document = Mapping[str, Any]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 WORST = 4
-_STYLE = {
+STYLE = {
     "font.size": 10, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.alpha": 0.3, "legend.frameon": False, "figure.constrained_layout.use": True, "svg.hashsalt": "qcompile",
 }  # fmt: skip
@@ -34,7 +34,7 @@ def write_plots(document: Document, folder: Path) -> list[str]:
         "channels": channels, "kurtosis": kurtosis, "ranges": ranges, "sets": sets,
     }  # fmt: skip
     written = []
-    with pyplot.rc_context(_STYLE):
+    with pyplot.rc_context(STYLE):
         for name, draw in figures.items():
             figure = draw(document, pyplot)
             if figure is None:
@@ -68,7 +68,7 @@ def channels(document: Document, pyplot: Any) -> Any:
         axis.set_xscale("log")
         axis.set_yscale("log")
         axis.set_ylim(max(peaks[-1], median / 30) * 0.8, max(peaks[0], 6 * median) * 1.6)
-        axis.annotate("median", (len(peaks), median), ha="right", va="bottom", fontsize=9, color="0.35")
+        axis.annotate("median", (1, median), ha="left", va="bottom", fontsize=9, color="0.35")
         axis.annotate("6 x median", (len(peaks), 6 * median), ha="right", va="bottom", fontsize=9, color=COLOURS[1])
         axis.set_title(f"{labels[name]}\n{len(tensors[name]['outlier_channels'])} of {len(peaks)} are outliers")
         axis.set_xlabel("channels, largest first")
@@ -94,7 +94,7 @@ def kurtosis(document: Document, pyplot: Any) -> Any:
     axis.margins(y=0.12)
     axis.set_xlabel("quantized activations in the order of the graph")
     axis.set_ylabel("kurtosis")
-    axis.legend(ncols=min(4, len(document["sets"])), loc="upper center", bbox_to_anchor=(0.5, 1.16))
+    axis.legend(ncols=min(6, len(document["sets"])), loc="upper center", bbox_to_anchor=(0.5, 1.16))
     return figure
 
 
