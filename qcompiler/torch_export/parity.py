@@ -59,4 +59,4 @@ def difference(expected: np.ndarray[Any, Any], got: np.ndarray[Any, Any]) -> flo
         return float("inf")
     if not finite.any():
         return 0.0
-    return float(np.abs(a - b)[finite].max() / max(1.0, np.abs(a[finite]).max()))
+    return float(np.abs(a[finite] - b[finite]).max() / max(1.0, np.abs(a[finite]).max()))

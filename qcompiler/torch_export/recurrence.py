@@ -37,7 +37,7 @@ def scan(body: Body, state: Any, xs: Any, *, axis: int = 1) -> tuple[Any, Any]:
     if torch.compiler.is_exporting():
         from torch._higher_order_ops.scan import scan as operator
 
-        last, ys = operator(_without_aliases(body), state, along)
+        last, ys = operator(_without_aliases(body), pytree.tree_map(_copied, state), along)
     else:
         last, ys = _loop(body, state, along, tensors[0].shape[axis])
     return last, pytree.tree_map(lambda y: y.movedim(0, axis), ys)
@@ -55,19 +55,13 @@ def _loop(body: Body, state: Any, xs: Any, steps: int) -> tuple[Any, Any]:
 
 
 def _without_aliases(body: Body) -> Body:
-    """torch's operator refuses an output that is an input or another output."""
+    """torch's operator refuses outputs that are an input or another output, and states whose strides change."""
 
     def wrapped(state: Any, x: Any) -> tuple[Any, Any]:
-        result = body(state, x)
-        seen = [id(item) for item in pytree.tree_leaves((state, x))]
-
-        def fresh(tensor: Tensor) -> Tensor:
-            if id(tensor) in seen:
-                return tensor.clone()
-            seen.append(id(tensor))
-            return tensor
-
-        new_state, y = pytree.tree_map(fresh, result)
-        return new_state, y
+        return tuple(pytree.tree_map(_copied, part) for part in body(state, x))
 
     return wrapped
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.clone(memory_format=torch.contiguous_format)
