@@ -98,8 +98,9 @@ class Scoreboard:
             return
         done = {row["variant"] for row in self.document["rows"] if "error" not in row}
         fresh = [row for row in self._quantized(source) if row["variant"] not in done]
-        if "float32" not in done or fresh:
-            self._keep(self._scored(fresh))
+        if "float32" not in done or any("error" not in row for row in fresh):
+            fresh = self._scored(fresh)
+        self._keep(fresh)
 
     def _quantized(self, source: Path) -> list[Row]:
         done = {row["variant"] for row in self.document["rows"] if "error" not in row}
