@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from models import recorded
 from models.fetch import sha256_of
 from models.scoring import Scored, data_kind, number
 from models.zoo import RealModel
@@ -62,7 +63,7 @@ def make_card(model: RealModel, folder: Path, float_score: Scored | None, counts
         "data": data_kind(),
         "batches": counts,
         "float score": float_score.document() if float_score else None,
-        "recorded": [asdict(item) for item in model.recorded],
+        "recorded": [asdict(item) for item in recorded.of(model.name)],
         "notes": list(model.notes),
         "model files": ["model.onnx", *weights],
         "files": {name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for name, path in files.items()},

@@ -131,6 +131,7 @@ def _get(words: list[str]) -> int:
 
 
 def _score(words: list[str]) -> int:
+    from models import recorded
     from models.scoring import data_kind, score, text
 
     parser = _parser("score")
@@ -141,7 +142,10 @@ def _score(words: list[str]) -> int:
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="a fraction of the test set")
     parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--record", action="store_true", help="keep the float score in models/recorded.json")
     args = parser.parse(words)
+    if hasattr(args, "record") and hasattr(args, "quick"):
+        raise UsageError("--record does not keep scores of the short form", hint="leave out --quick")
     model = entry(args.name)
     found = score(model, args.onnx, quick=hasattr(args, "quick"))
     if hasattr(args, "json"):
@@ -149,6 +153,8 @@ def _score(words: list[str]) -> int:
         print(json.dumps(document | {"scores": [row.document() for row in found]}, indent=1))
     else:
         print(text(model.name, found))
+    if hasattr(args, "record"):
+        recorded.record(model.name, data_kind(), found[0].measures)
     errors = [row.error for row in found if row.error]
     if errors:
         raise errors[0]

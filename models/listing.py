@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import models
+from models import recorded
 from models.assets import cache_folder
 from models.card import is_whole, read_card, weight_bytes
 from models.scoring import number
@@ -19,7 +20,7 @@ def rows() -> list[dict[str, Any]]:
         whole = card is not None and is_whole(card, folder, hashes=False)
         measured = (card or {}).get("float score") or {"measures": {}}
         scores = {key: item["value"] for key, item in measured["measures"].items()}
-        for item in model.recorded:
+        for item in recorded.of(name):
             scores.setdefault(item.measure, item.value)
         found.append(
             {

@@ -105,7 +105,6 @@ class RealModel:
         licence: Of the weights, and of the package where it is another.
         assets: What `get` fetches.
         notes: Catches that a reader of a score must know.
-        recorded: Scores of the float model.
         scoring: A larger test set for `python -m models score`; `test_set` where None.
         evaluate: In place of both, for models that are run in steps: the model, the float model (None for the float
             model itself) and `quick` to scores.
@@ -124,7 +123,6 @@ class RealModel:
     licence: str = ""
     assets: tuple[WheelFiles | NpmFiles, ...] = ()
     notes: tuple[str, ...] = ()
-    recorded: tuple[Recorded, ...] = ()
     scoring: Callable[[bool], TestSet] | None = None
     evaluate: Callable[[Run, Run | None, bool], Evaluation] | None = None
     training: str | None = None

@@ -14,10 +14,10 @@ import pytest
 from onnx import helper, numpy_helper
 
 import models
-from models import command
-from models.bootstrap import Measure, mean
+from models import command, recorded
+from models.bootstrap import Interval, Measure, mean
 from models.packages import WheelFiles
-from models.zoo import Array, Feeds, RealModel, Recorded, Scores, TestSet
+from models.zoo import Array, Feeds, RealModel, Scores, TestSet
 
 WEIGHTS = np.random.default_rng(0).normal(0, 1, (8, 3)).astype(np.float32)
 ITEMS = np.random.default_rng(1).normal(0, 1, (40, 8)).astype(np.float32)
@@ -76,7 +76,6 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         name="tiny", packages=("tiny-model==1.0",), output="y", path=lambda: asset.file("tiny_model/tiny.onnx"),
         calibration=lambda: batches(20, 40), test_set=test_set, timing=lambda: batches(0, 4)[0],
         headlines=("accuracy",), family="linear", licence="MIT (package)", assets=(asset,), notes=("small",),
-        recorded=(Recorded("other", 0.5, 0.4, 0.6, 10, "evaluation data"),),
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "tests_tiny_entry", type("Module", (), {"MODEL": entry}))
     monkeypatch.setattr(models, "TABLE", {"tiny": "tests_tiny_entry:MODEL"})
@@ -84,6 +83,9 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("QCOMPILE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("QCOMPILE_DATA", raising=False)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setattr(recorded.of, "__defaults__", (tmp_path / "recorded.json",))
+    monkeypatch.setattr(recorded.record, "__defaults__", (tmp_path / "recorded.json",))
+    recorded.record("tiny", "evaluation data", {"other": Interval(0.5, 0.4, 0.6, 10)})
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     yield tmp_path
 
@@ -206,6 +208,15 @@ def test_score_prints_intervals_and_quick_takes_fewer_items(zoo: Path, capsys: p
     assert "accuracy               0.9000 [" in (out := capsys.readouterr().out) and "] of 40" in out
     assert command.main(["score", "tiny", "--quick"]) == 0
     assert "] of 20" in capsys.readouterr().out
+
+
+def test_record_replaces_what_was_measured_on_the_same_data(zoo: Path) -> None:
+    assert command.main(["score", "tiny", "--record", "--quick"]) == 2
+    for _ in range(2):
+        assert command.main(["score", "tiny", "--record"]) == 0
+        kept = {(item.measure, item.data, round(item.value, 3), item.items) for item in recorded.of("tiny")}
+        assert kept == {("other", "evaluation data", 0.5, 10), ("accuracy", "registry", 0.9, 40)}
+        assert len(recorded.of("tiny")) == 2
 
 
 @pytest.mark.parametrize(
