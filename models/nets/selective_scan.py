@@ -113,12 +113,15 @@ def _parallel(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Ten
 
 
 def _scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    def body(before: Tensor, now: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        row, after = scan_step(now[0], now[1], A, now[2], now[3], before)
-        return after, row
+    """The recurrence with all axes in place beforehand: see `qcompiler.torch_export.scan` on TensorRT."""
 
-    last, y = scan(body, state, (u, dt, B, C))
-    return y, last
+    def body(before: Tensor, now: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        u, dt, B, C = now  # [batch, E, 1] twice, [batch, 1, N], [batch, N, 1]
+        after = torch.exp(dt * A) * before + dt * u * B
+        return after, torch.matmul(after, C)
+
+    last, y = scan(body, state, (u.unsqueeze(-1), dt.unsqueeze(-1), B.unsqueeze(2), C.unsqueeze(-1)))
+    return y.squeeze(-1), last
 
 
 FORMS: dict[str, Scan] = {"sequential": _sequential, "scan": _scan, "chunked": _chunked, "parallel": _parallel}

@@ -89,12 +89,16 @@ def _chunked(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tens
 
 
 def _scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    def body(before: Tensor, now: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        row, after = ssd_step(now[0], now[1], A, now[2], now[3], before)
-        return after, row
+    """The recurrence with all axes in place beforehand: see `qcompiler.torch_export.scan` on TensorRT."""
 
-    last, y = scan(body, state, (x, dt, B, C))
-    return y, last
+    def body(before: Tensor, now: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        decay, x, B, C = now  # [batch, H, 1, 1], [batch, H, P, 1], [batch, 1, 1, N], [batch, 1, N, 1]
+        after = decay * before + x * B
+        return after, torch.matmul(after, C)
+
+    decay, x = torch.exp(dt * A)[..., None, None], (dt.unsqueeze(-1) * x).unsqueeze(-1)
+    last, y = scan(body, state, (decay, x, B[:, :, None, None], C[:, :, None, :, None]))
+    return y.squeeze(-1), last
 
 
 FORMS: dict[str, Form] = {"sequential": _sequential, "scan": _scan, "chunked": _chunked}

@@ -67,12 +67,14 @@ def selective_scan(
         dt = F.softplus(dt)
 
     def step(state: Tensor, now: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        u, delta, b, c = now
-        new = torch.exp(delta.unsqueeze(-1) * A) * state + (delta * u).unsqueeze(-1) * b.unsqueeze(1)
-        return new, torch.matmul(new, c.unsqueeze(-1)).squeeze(-1)
+        u, delta, b, c = now  # [batch, E, 1] twice, [batch, 1, N], [batch, N, 1]
+        new = torch.exp(delta * A) * state + delta * u * b
+        return new, torch.matmul(new, c)
 
     zeros = hidden_states.new_zeros((hidden_states.shape[0], hidden_states.shape[1], A.shape[1]))
-    last, y = scan(step, zeros, (hidden_states, dt, B, C), axis=2)
+    along = (hidden_states.unsqueeze(2), dt.unsqueeze(2), B.unsqueeze(1), C.unsqueeze(2))  # time stays last
+    last, y = scan(step, zeros, along, axis=-1)
+    y = y.squeeze(2)
     if D is not None:
         y = y + hidden_states * D[:, None]
     if z is not None:

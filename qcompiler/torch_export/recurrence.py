@@ -19,6 +19,9 @@ def scan(body: Body, state: Any, xs: Any, *, axis: int = 1) -> tuple[Any, Any]:
     operator and ONNX's Scan, with length and batch free. (TorchScript's tracer knows no such operator: it writes out
     the steps of the example's length.) `body` may use parameters; it keeps the shapes and types of the state.
 
+    Leave arithmetic to `body` and give `xs` their axes before: NVIDIA's builder (TensorRT-RTX 1.7.1) refuses a Scan
+    whose body unsqueezes what it goes along.
+
     Args:
         state: A tensor, or a nest of tuples, lists and dicts of tensors, without the time axis.
         xs: The same kind of nest, with the time axis; at least one step long.
