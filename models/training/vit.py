@@ -43,7 +43,7 @@ class PictureRecipe:
         average: Decay of the running average of the weights, which is what is kept.
     """
 
-    steps: int = 28700
+    steps: int = 14000
     batch: int = 512
     lr: float = 1e-3
     floor: float = 0.005
