@@ -36,7 +36,7 @@ SMOKE_CONFIG = replace(CONFIG, hidden_size=64, mlp_size=128, num_layers=2, num_h
 
 @dataclass(frozen=True)
 class PictureRecipe:
-    """The schedule: 28700 steps of 512 are 300 passes over 49000 pictures.
+    """The schedule: 14000 steps of 512 are 146 passes over 49000 pictures.
 
     Attributes:
         held_back: Last training pictures, kept out for the validation curve (nothing is selected by it).
