@@ -26,6 +26,7 @@ from qcompiler.calibration.synthetic import synthetic_batches
 from qcompiler.calibration.thresholds import Method
 from qcompiler.diagnostics import DiagnosticLog, Severity
 from qcompiler.errors import CalibrationError, UsageError
+from qcompiler.graph import is_float
 from qcompiler.options import CalibrationInput
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.progress import Progress, Silent
@@ -75,7 +76,9 @@ def analyze_model(
         (len(feeds), "--validate" if options.base.validate is not None else sets[0].name), draws.sizes, draws.seeds,
         (), None, None, {}, options.base.goal_sqnr,
     )  # fmt: skip
-    if subject.sources:
+    if not any(is_float(output) for output in subject.model.graph.outputs):
+        log.add("QC213", Severity.WARNING, "", "no output is float: ranges are compared, fidelity is not")
+    elif subject.sources:
         found = _measured(found, subject, target, options, feeds, progress)
     progress.done()
     return replace(found, verdicts=verdicts(found), diagnostics=tuple(log))

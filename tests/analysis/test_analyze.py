@@ -175,6 +175,16 @@ def test_faults_are_named() -> None:
         analyze_model(nothing, AnalysisOptions({"s": [{"x": np.ones((1, 4), np.float32)}] * 4}, BASE))
 
 
+def test_without_a_float_output_there_is_no_fidelity_and_that_is_said() -> None:
+    text = "m (float[N, 12, 32] x) => (int64[N, 12] y) { [product] h = MatMul(x, w) y = ArgMax<axis = 2, keepdims = 0>(h) }"
+    model = build(text, w=np.eye(32, dtype=np.float32))
+    found = analyze_model(model, AnalysisOptions({"s": block_samples(6, 0)}, BASE, seeds=2))
+    assert [item.code for item in found.diagnostics] == ["QC213"]
+    assert (found.rules, found.verdicts) == ((), ())
+    assert analysis_document(found)["fidelity"]["rules"] == {}
+    assert found.sets[0].tensors["x"].absmax > 0
+
+
 def test_synthetic_inputs_are_flagged() -> None:
     found = analyze_model(linear(), AnalysisOptions({"made": "synthetic"}, BASE, seeds=2, methods=("minmax",)))
     assert [item.code for item in found.diagnostics] == ["QC202"]
