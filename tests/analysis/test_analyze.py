@@ -176,7 +176,8 @@ def test_faults_are_named() -> None:
 
 
 def test_without_a_float_output_there_is_no_fidelity_and_that_is_said() -> None:
-    text = "m (float[N, 12, 32] x) => (int64[N, 12] y) { [product] h = MatMul(x, w) y = ArgMax<axis = 2, keepdims = 0>(h) }"
+    nodes = "[product] h = MatMul(x, w) y = ArgMax<axis = 2, keepdims = 0>(h)"
+    text = f"m (float[N, 12, 32] x) => (int64[N, 12] y) {{ {nodes} }}"
     model = build(text, w=np.eye(32, dtype=np.float32))
     found = analyze_model(model, AnalysisOptions({"s": block_samples(6, 0)}, BASE, seeds=2))
     assert [item.code for item in found.diagnostics] == ["QC213"]
