@@ -1,7 +1,9 @@
 """The clipping rules that leave the outputs closest to float, measured on calibration samples.
 
-Candidates are thresholds that minimize E|x - Q(x)|^p: p = 2 clips outliers hardest, p = infinity not at all. Which is
-right depends on what the outliers mean to the model, which no statistic of the tensor alone tells.
+Candidates are thresholds that minimize E|x - Q(x)|^p: the smaller p, the harder outliers are clipped, and p = infinity
+does not clip. Which is right depends on what the outliers mean to the model, and no statistic of a tensor alone tells:
+with p = 1.75 in place of 2 a sentence encoder of 3 layers gained 4 dB at its output, and one of 6 layers lost 5. The
+error behind the next layer does not tell either: rules chosen by that, tensor by tensor, came out 1 to 3 dB worse.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from qcompiler.calibration.observers import Histogram
 from qcompiler.calibration.thresholds import least_error_threshold
 from qcompiler.passes.quant.switched_model import SwitchedModel
 
-POWERS = (2.0, 2.5, 3.0, math.inf)
+POWERS = (1.5, 1.75, 2.0, 2.5, 3.0, math.inf)
+SCREENING_SAMPLES, FINALISTS = 2, 2
 Scales = dict[str, float]
 
 
@@ -28,9 +31,14 @@ def candidates(tensors: Mapping[str, Histogram], qmax: int) -> dict[float, dict[
 def choose_rule(
     switched: SwitchedModel, nodes: Collection[str], scales: Mapping[float, Scales]
 ) -> tuple[float, dict[float, float]]:
-    """The power that is best for all tensors alike, and the noise that each leaves with `nodes` quantized."""
-    measured = {power: switched.noise(nodes, found) for power, found in scales.items()}
-    return min(measured, key=lambda power: measured[power]), measured
+    """The power that is best for all tensors alike, and the noise that each leaves with `nodes` quantized.
+
+    The first samples decide which two powers are measured on all; the noise of the others is that of those samples.
+    """
+    measured = {power: switched.noise(nodes, found, samples=SCREENING_SAMPLES) for power, found in scales.items()}
+    finalists = sorted(measured, key=lambda power: measured[power])[:FINALISTS]
+    measured |= {power: switched.noise(nodes, scales[power]) for power in finalists}
+    return min(finalists, key=lambda power: measured[power]), measured
 
 
 def refine_by_group(

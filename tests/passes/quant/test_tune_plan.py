@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,8 @@ def test_candidates_clip_less_the_higher_the_power() -> None:
     assert list(found) == list(POWERS)
     for name, histogram in table.tensors.items():
         ordered = [found[power][name] for power in sorted(POWERS)]
-        assert ordered == sorted(ordered)
+        step = 2**-0.125  # of the grid; only the power 2 is searched finer
+        assert all(second >= step * first for first, second in pairwise(ordered))
         assert found[math.inf][name] == histogram.absmax
 
 
