@@ -58,15 +58,15 @@ def channels(document: Document, pyplot: Any) -> Any:
     figure, axes = pyplot.subplots(rows, columns, figsize=(5 * columns, 2.9 * rows), squeeze=False)
     for axis in axes.flat[len(worst) :]:
         axis.set_visible(False)
-    labels = short_names(tensors, 44)
+    labels = short_names(worst, 44)
     for axis, name in zip(axes.flat, worst, strict=False):
         peaks = np.sort(np.maximum(tensors[name]["channels"]["absmax"], 1e-12))[::-1]
         median = float(np.median(peaks))
         axis.plot(np.arange(1, len(peaks) + 1), peaks, color=COLOURS[0], linewidth=2)
         axis.axhline(median, color="0.35", linestyle="--", linewidth=1)
         axis.axhline(6 * median, color=COLOURS[1], linestyle=":", linewidth=1.6)
-        axis.set_xscale("log")
-        axis.set_yscale("log")
+        _plain_log(axis.xaxis, (1,))
+        _plain_log(axis.yaxis, (1, 2, 5))
         axis.set_ylim(max(peaks[-1], median / 30) * 0.8, max(peaks[0], 6 * median) * 1.6)
         axis.annotate("median", (1, median), ha="left", va="bottom", fontsize=9, color="0.35")
         axis.annotate("6 x median", (len(peaks), 6 * median), ha="right", va="bottom", fontsize=9, color=COLOURS[1])
@@ -90,7 +90,7 @@ def kurtosis(document: Document, pyplot: Any) -> Any:
     labels, place = short_names(names, 38), int(np.argmax(first))
     axis.annotate(labels[names[place]], (place + 1, first[place]), xytext=(10, 0), textcoords="offset points",
                   fontsize=9, va="center", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
-    axis.set_yscale("log")
+    _plain_log(axis.yaxis, (1,))
     axis.margins(y=0.12)
     axis.set_xlabel("quantized activations in the order of the graph")
     axis.set_ylabel("kurtosis")
@@ -151,6 +151,15 @@ def sets(document: Document, pyplot: Any) -> Any:
     axes.flat[0].set_ylim(len(names) - 0.5, -0.5)
     figure.supxlabel("marks: draws of one set; bars: their means", fontsize=9)
     return figure
+
+
+def _plain_log(axis: Any, digits: tuple[int, ...]) -> None:
+    """A logarithmic axis with numbers as people write them, at these leading digits of each decade."""
+    ticker: Any = import_module("matplotlib.ticker")
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(ticker.LogLocator(subs=digits))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _first_set(document: Document) -> Mapping[str, Any]:

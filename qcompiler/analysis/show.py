@@ -72,7 +72,7 @@ def _show_tensors(found: Analysis, out: Console, verbose: int) -> None:
     table.add_column("worst first", no_wrap=True, width=_NAME)
     for name in ("ax", "absmax", "p99.99", "kurt", "max/med", "outliers", "1st", "dB"):
         table.add_column(name, justify="right", no_wrap=True)
-    labels = short_names([item.name for item in items], _NAME)
+    labels = short_names([item.name for item in shown], _NAME)
     for item in shown:
         table.add_row(escape(labels[item.name]), *_cells(item))
     out.print(table)
