@@ -87,7 +87,10 @@ def plant(model: ir.Model, *, rotated: bool) -> None:
         graph.insert_before(node, made)
         last = made.outputs[0]
     node.replace_input_with(0, last)
+    old = node.inputs[1]
     node.replace_input_with(1, add_initializer(graph, planted, "planted/weight"))
+    if old is not None and not old.uses():
+        graph.initializers.pop(str(old.name), None)
 
 
 def _ids(words: Sequence[str]) -> Array:
