@@ -54,9 +54,11 @@ def with_ideal_channels(
         else:
             copy.graph.insert_after(producer, node)
         for use in uses:
-            weight = _scaled_weight(use.node, ratio)
+            weight, old = _scaled_weight(use.node, ratio), use.node.inputs[1]
             use.node.replace_input_with(0, node.outputs[0])
             use.node.replace_input_with(1, add_initializer(copy.graph, weight, names(f"{use.node.name}/scaled")))
+            if old is not None and not old.uses() and not old.is_graph_output():
+                copy.graph.initializers.pop(str(old.name), None)  # onnxruntime refuses content for what nobody reads
         made[name] = str(node.outputs[0].name)
     return copy, made
 

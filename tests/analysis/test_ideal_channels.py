@@ -26,6 +26,7 @@ def test_the_float_function_stays(text: str, shapes: dict[str, tuple[int, ...]])
     model = build(text, w=random.standard_normal(shapes["w"]).astype(np.float32))
     even, made = with_ideal_channels(model, {"x": np.array([40, 1, 2, 0.5, 3, 0.0])}, {"x": 20.0})
     assert list(made) == ["x"]
+    assert all(value.uses() for value in even.graph.initializers.values())
     feeds = random_feeds(model)
     before, after, divided = (
         run_all(item, [feeds], extra)[0] for item, extra in ((model, ()), (even, ()), (even, made.values()))
