@@ -51,8 +51,8 @@ from qcompiler.session import Arrays, Feeds, Session
 from qcompiler.target import Target
 
 GOLDEN_SAMPLES = 3
-TUNING_FEEDS = {"fast": 4, "full": 12}
-"""Samples that plans are measured on, one a feed."""
+TUNING_FEEDS = 24
+"""At most so many samples are kept for measuring plans on, one a feed."""
 TUNING_BYTES = 2 << 30
 """Measuring plans needs one more session with all weights; above this it takes more than it gives."""
 
@@ -242,7 +242,7 @@ class _Run:
                 pass
             return plan, None
         sources = sorted(set(sites.sources.values()))
-        kept = FirstFeeds(batches, TUNING_FEEDS[options.search])
+        kept = FirstFeeds(batches, TUNING_FEEDS)
         axes = dict.fromkeys(sites.outputs.values(), CHANNEL_AXIS)
         table = calibrate(
             model,

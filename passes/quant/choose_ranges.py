@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, variance
 
 from qcompiler.calibration.observers import Histogram
 from qcompiler.calibration.thresholds import least_error_threshold
-from qcompiler.passes.quant.switched_model import SwitchedModel
+from qcompiler.passes.quant.switched_model import NO_NOISE, SwitchedModel, decibels
 
 POWERS = (1.5, 1.75, 2.0, 2.5, 3.0, math.inf)
-SCREENING_SAMPLES, FINALISTS = 2, 2
+FEWEST_SAMPLES = 4
+ENOUGH = 0.5
+"""Standard error in dB at which the difference of two rules is known well enough."""
 Scales = dict[str, float]
 
 
@@ -28,17 +32,47 @@ def candidates(tensors: Mapping[str, Histogram], qmax: int) -> dict[float, dict[
     }
 
 
-def choose_rule(
-    switched: SwitchedModel, nodes: Collection[str], scales: Mapping[float, Scales]
-) -> tuple[float, dict[float, float]]:
-    """The power that is best for all tensors alike, and the noise that each leaves with `nodes` quantized.
+@dataclass(frozen=True, slots=True)
+class ChosenRule:
+    """The power that is best for all tensors alike.
 
-    The first samples decide which two powers are measured on all; the noise of the others is that of those samples.
+    Attributes:
+        noise: Power to the noise that it leaves, on the samples that it was measured on.
+        samples: How many samples it took to tell.
     """
-    measured = {power: switched.noise(nodes, found, samples=SCREENING_SAMPLES) for power, found in scales.items()}
-    finalists = sorted(measured, key=lambda power: measured[power])[:FINALISTS]
-    measured |= {power: switched.noise(nodes, scales[power]) for power in finalists}
-    return min(finalists, key=lambda power: measured[power]), measured
+
+    power: float
+    noise: dict[float, float]
+    samples: int
+
+
+def choose_rule(switched: SwitchedModel, nodes: Collection[str], scales: Mapping[float, Scales]) -> ChosenRule:
+    """Measure powers with `nodes` quantized, sample by sample, until the best is known.
+
+    A power is given up once it is worse than the best by more than two standard errors of their difference; sampling
+    ends when the differences that are left are known to half a decibel. So a smooth model takes a few samples, and one
+    whose outputs tip over between classes takes many.
+    """
+    measured: dict[float, list[float]] = {power: [] for power in scales}
+    alive = list(scales)
+    best = alive[0]
+    for index in range(switched.samples):
+        for power in alive:
+            measured[power].append(decibels(max(switched.sample_noise(index, nodes, scales[power]), NO_NOISE)))
+        best = max(alive, key=lambda power: fmean(measured[power]))
+        if index % 2 == 0:
+            continue
+        gaps = {power: [a - b for a, b in zip(measured[best], measured[power], strict=True)] for power in alive}
+        alive = [power for power in alive if fmean(gaps[power]) <= 2 * _standard_error(gaps[power], 1.0)]
+        if index + 1 >= FEWEST_SAMPLES and all(_standard_error(gaps[power], 0.0) <= ENOUGH for power in alive):
+            break
+    noise = {power: 10 ** (-fmean(found) / 10) for power, found in measured.items()}
+    return ChosenRule(best, noise, len(measured[best]))
+
+
+def _standard_error(values: Sequence[float], prior: float) -> float:
+    """Of the mean; `prior` is a deviation that a few equal values do not rule out."""
+    return math.sqrt((variance(values) + prior * prior) / len(values))
 
 
 def refine_by_group(
@@ -47,23 +81,27 @@ def refine_by_group(
     scales: Mapping[float, Scales],
     start: float,
     groups: Sequence[Collection[str]],
+    *,
+    samples: int | None = None,
 ) -> tuple[dict[str, float], float]:
     """One sweep over groups of tensors, each taking the power that is best given the others.
 
     Args:
         groups: Tensor names.
+        samples: How many samples each measurement takes; None for all.
 
     Returns:
         Tensor to power, and the noise that is left.
     """
     powers = dict.fromkeys(scales[start], start)
-    least = switched.noise(nodes, scales[start])
+    least = switched.noise(nodes, scales[start], samples=samples)
     for group in groups:
         for power in scales:
             tried = powers | dict.fromkeys(group, power)
             if tried == powers:
                 continue
-            noise = switched.noise(nodes, {tensor: scales[chosen][tensor] for tensor, chosen in tried.items()})
+            given = {tensor: scales[chosen][tensor] for tensor, chosen in tried.items()}
+            noise = switched.noise(nodes, given, samples=samples)
             if noise < least:
                 powers, least = tried, noise
     return powers, least

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -11,6 +11,9 @@ from qcompiler.graph import FreshNames, make_node
 from qcompiler.passes.quant.insert_qdq import InsertQdq
 from qcompiler.plan import QuantPlan
 from qcompiler.session import Arrays, Feeds, Session
+
+NO_NOISE = 1e-12
+"""Noise over signal that counts as none beside samples or outputs that have some: 120 dB."""
 
 
 class SwitchedModel:
@@ -32,9 +35,10 @@ class SwitchedModel:
         self._session = Session(switched, threads=threads)
         self._feeds = feeds
         self._plan_scales = {tensor: np.asarray(quant.scale) for tensor, quant in plan.tensors.items()}
-        self._reference = [self._run(feed, (), {}) for feed in feeds]
+        self._references: dict[int, Arrays] = {}
+        first = self._reference(0)
         self.costs = {
-            node: _multiply_adds(weight, *(self._reference[0].pop(name) for name in names))
+            node: _multiply_adds(weight, *(first.pop(name) for name in names))
             for node, (weight, names) in shapes.items()
         }
         """Multiply-adds of each node on the first sample."""
@@ -44,6 +48,11 @@ class SwitchedModel:
         """Every node that can be quantized."""
         return self._switches.keys()
 
+    @property
+    def samples(self) -> int:
+        """How many samples there are to measure on."""
+        return len(self._feeds)
+
     def noise(
         self, quantized: Collection[str], scales: Mapping[str, float] | None = None, *, samples: int | None = None
     ) -> float:
@@ -51,26 +60,29 @@ class SwitchedModel:
 
         Args:
             scales: Tensor to scale, in place of the plan's.
-            samples: Only the first so many feeds; None for all.
+            samples: Only the first so many; None for all.
         """
-        ratios = [ratio for feed in self._ratios(quantized, scales or {}, samples) for ratio in feed]
-        return _geometric_mean(ratios)
+        count = len(self._feeds) if samples is None else min(samples, len(self._feeds))
+        # the geometric mean: one sample that tips over must not outvote all others
+        return _geometric_mean([self.sample_noise(index, quantized, scales) for index in range(count)])
 
-    def noises(self, quantized: Collection[str], scales: Mapping[str, float] | None = None) -> list[float]:
-        """The same feed by feed."""
-        return [_geometric_mean(ratios) for ratios in self._ratios(quantized, scales or {}, None)]
-
-    def _ratios(
-        self, quantized: Collection[str], scales: Mapping[str, float], samples: int | None
-    ) -> Iterator[list[float]]:
-        """Noise over signal power of each float output, feed by feed."""
-        for feed, reference in zip(self._feeds[:samples], self._reference[:samples], strict=True):
-            outputs = self._run(feed, quantized, scales)
-            yield [
+    def sample_noise(
+        self, index: int, quantized: Collection[str], scales: Mapping[str, float] | None = None
+    ) -> float:
+        """The same on one sample."""
+        outputs = self._run(self._feeds[index], quantized, scales or {})
+        return _geometric_mean(
+            [
                 _noise(wanted, outputs[name])
-                for name, wanted in reference.items()
+                for name, wanted in self._reference(index).items()
                 if wanted.dtype.kind == "f" and wanted.size  # scores and features; indices follow from them
             ]
+        )
+
+    def _reference(self, index: int) -> Arrays:
+        if index not in self._references:
+            self._references[index] = self._run(self._feeds[index], (), {})
+        return self._references[index]
 
     def _run(self, feed: Feeds, quantized: Collection[str], scales: Mapping[str, float]) -> Arrays:
         states = {name: np.asarray(node in quantized) for node, name in self._switches.items()}
@@ -87,8 +99,8 @@ def decibels(noise: float) -> float:
 
 
 def _geometric_mean(ratios: Sequence[float]) -> float:
-    """One sample that tips over must not outvote all others."""
-    return float(np.exp(np.mean(np.log(np.maximum(ratios, 1e-12))))) if any(ratios) else 0.0
+    """With a floor for ratios that are zero; zero where all are."""
+    return float(np.exp(np.mean(np.log(np.maximum(ratios, NO_NOISE))))) if any(ratios) else 0.0
 
 
 def _noise(

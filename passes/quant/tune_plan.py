@@ -22,8 +22,10 @@ from qcompiler.scheme import FloatArray
 from qcompiler.session import Feeds
 from qcompiler.target import Target
 
-FAST_GROUPS, FAST_ROUNDS, FAST_SAMPLES = 8, 2, 2
-"""Bounds of the fast search: at most 2 * 8 measurements of 2 samples for keeping groups float."""
+FAST_GROUPS, FAST_ROUNDS = 8, 2
+"""Bounds of the fast search: at most 2 * 8 measurements for keeping groups float."""
+FULL_SAMPLES = 12
+"""Of each measurement of the full search; the fast one takes half of those that told the rules apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ def tune_plan(
             (power, make_plan(model, target, sites, found, plan.weights)) for power, found in thresholds.items()
         )
     }
-    best, measured = choose_rule(switched, switched.nodes, scales)
+    rule = choose_rule(switched, switched.nodes, scales)
+    best, samples = rule.power, FULL_SAMPLES if full else rule.samples // 2
     groups: Sequence[tuple[str, ...]] = node_groups(model, plan.nodes, whole_attention=target.placement.whole_attention)
     if not full:
         groups = _noisiest(model, plan, groups, _local_noise(tensors, sites, thresholds[best], target.activation.qmax))
@@ -76,17 +79,18 @@ def tune_plan(
         groups = [*groups, *ends(model, plan.nodes)]
     kept = keep_sensitive_float(
         switched, scales[best], groups, goal=goal, share=share, rounds=None if full else FAST_ROUNDS,
-        samples=None if full else FAST_SAMPLES, split=full, progress=progress,
+        samples=samples, split=full, progress=progress,
     )  # fmt: skip
     quantized = [name for name in plan.nodes if name not in kept.reasons]
     if kept.reasons:
-        best, after = choose_rule(switched, quantized, scales)
-        noise = after[best]
+        again = choose_rule(switched, quantized, scales)
+        best, noise = again.power, again.noise[again.power]
     else:
-        noise = measured[best]
+        noise = rule.noise[best]
     powers = dict.fromkeys(plan.tensors, best)
     if full:
-        powers, noise = refine_by_group(switched, quantized, scales, best, _tensors_of(model, plan, quantized))
+        readers = _tensors_of(model, plan, quantized)
+        powers, noise = refine_by_group(switched, quantized, scales, best, readers, samples=samples)
     # equal sources share a threshold: a tensor and its reshaped twin may sit in two groups, the later choice counts
     chosen = {sites.sources[tensor]: thresholds[power][sites.sources[tensor]] for tensor, power in powers.items()}
     final = make_plan(model, target, sites, chosen, plan.weights, channel_peaks)
@@ -96,7 +100,8 @@ def tune_plan(
         final.weights.pop(name, None)
         final.floats[name] = reason
     facts = {
-        "rules_sqnr": {_rule(power): round(decibels(found), 2) for power, found in measured.items()},
+        "samples": rule.samples,
+        "rules_sqnr": {_rule(power): round(decibels(found), 2) for power, found in rule.noise.items()},
         "rules": {_rule(power): sum(chosen == power for chosen in powers.values()) for power in thresholds},
         "sqnr_all_quantized": round(kept.before, 2),
         "sqnr": round(decibels(noise), 2),

@@ -14,7 +14,7 @@ import pytest
 from qcompiler.calibration.observers import Histogram
 from qcompiler.calibration.runner import calibrate
 from qcompiler.calibration.table import CalibrationTable
-from qcompiler.passes.quant.choose_ranges import POWERS, candidates, choose_rule, refine_by_group
+from qcompiler.passes.quant.choose_ranges import POWERS, ChosenRule, candidates, choose_rule, refine_by_group
 from qcompiler.passes.quant.keep_sensitive_float import keep_sensitive_float
 from qcompiler.passes.quant.make_plan import make_plan
 from qcompiler.passes.quant.node_groups import node_groups
@@ -91,11 +91,55 @@ def test_tensors_that_were_never_seen_have_no_candidate() -> None:
 
 def test_the_rule_with_least_measured_noise_is_chosen() -> None:
     switched, scales, plan = ready(net())
-    best, measured = choose_rule(switched, plan.nodes, scales)
-    fresh = {power: switched.noise(plan.nodes, found) for power, found in scales.items()}
-    assert measured == fresh
-    assert measured[best] == min(measured.values())
-    assert len(set(measured.values())) > 1
+    rule = choose_rule(switched, plan.nodes, scales)
+    on_these = {p: switched.noise(plan.nodes, found, samples=rule.samples) for p, found in scales.items()}
+    assert rule.noise[rule.power] == pytest.approx(on_these[rule.power])
+    assert rule.noise[rule.power] == min(rule.noise.values())
+    assert len(set(rule.noise.values())) > 1
+
+
+class Recorded:
+    """Measurements as they were written down: SQNR in dB by power and sample."""
+
+    def __init__(self, table: dict[float, list[float]]) -> None:
+        self.table = table
+        self.samples = len(next(iter(table.values())))
+        self.runs = 0
+
+    def sample_noise(self, index: int, _nodes: object, power: float) -> float:
+        self.runs += 1
+        return float(10 ** (-self.table[power][index] / 10))
+
+
+def chosen(table: dict[float, list[float]]) -> tuple[ChosenRule, int]:
+    switched = Recorded(table)
+    return choose_rule(switched, (), {power: power for power in table}), switched.runs  # type: ignore[arg-type, misc]
+
+
+def test_steady_differences_take_few_samples() -> None:
+    rng = np.random.default_rng(0)
+    table = {p: list(level + rng.normal(0, 0.3, 24)) for p, level in ((1.5, 8.0), (2.0, 15.0), (3.0, 15.4))}
+    rule, runs = chosen(table)
+    assert (rule.power, rule.samples) == (3.0, 4)
+    assert runs == 2 + 4 + 4, "the power that is 7 dB behind is given up after two samples"
+
+
+def test_wild_differences_take_all_samples() -> None:
+    rng = np.random.default_rng(3)
+    table = {p: list(level + rng.normal(0, 10, 24)) for p, level in ((1.75, 32.0), (2.0, 30.0), (3.0, 22.0))}
+    rule, _ = chosen(table)
+    assert rule.samples == 24
+    assert rule.power == max(table, key=lambda power: np.mean(table[power]))
+
+
+def test_a_lead_on_the_first_samples_is_not_trusted_where_they_scatter() -> None:
+    table = {1.5: [45.0, 30.0] + [20.0, 28.0] * 11, 2.0: [15.0, 33.0] + [31.0, 35.0] * 11}
+    assert chosen(table)[0].power == 2.0
+
+
+def test_one_sample_is_enough_to_choose_on() -> None:
+    rule, _ = chosen({2.0: [10.0], 3.0: [12.0]})
+    assert (rule.power, rule.samples) == (3.0, 1)
 
 
 def test_groups_only_ever_improve_on_the_start() -> None:
