@@ -48,7 +48,8 @@ class ActivationFidelity:
 
     def decibels_of_scales(self, scales: Mapping[str, float]) -> Floats:
         """The same with scales by tensor; those of the plan where a tensor is missing."""
-        noises = np.asarray(self._switched.noises(self._switched.nodes, scales))
+        switched = self._switched
+        noises = np.array([switched.sample_noise(i, switched.nodes, scales) for i in range(switched.samples)])
         return np.asarray(np.minimum(-10 * np.log10(np.maximum(noises, 1e-30)), CEILING))
 
 
