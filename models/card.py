@@ -12,6 +12,7 @@ from typing import Any
 from models import recorded
 from models.fetch import sha256_of
 from models.scoring import Scored, data_kind, number
+from models.trained import form_line, forms_section, training_lines, training_section
 from models.zoo import RealModel
 
 SCHEMA = "qcompile-model-card/1"
@@ -48,8 +49,10 @@ def make_card(model: RealModel, folder: Path, float_score: Scored | None, counts
         counts: Calibration and test batches.
     """
     weights = external_files(folder / "model.onnx")
-    single = (folder / name for name in ("model.onnx", *weights, "test.npz", "tokenizer.json"))
-    paths = [*(path for path in single if path.is_file()), *sorted((folder / "calibration").iterdir())]
+    forms = [form.file for form in model.forms]
+    single = (folder / name for name in ("model.onnx", *weights, *forms, "test.npz", "tokenizer.json"))
+    sets = dict.fromkeys(["calibration", *(form.calibration_folder for form in model.forms)])
+    paths = [*(path for path in single if path.is_file()), *(p for s in sets for p in sorted((folder / s).iterdir()))]
     files = {path.relative_to(folder).as_posix(): path for path in paths}
     return {
         "schema": SCHEMA,
@@ -64,6 +67,8 @@ def make_card(model: RealModel, folder: Path, float_score: Scored | None, counts
         "batches": counts,
         "float score": float_score.document() if float_score else None,
         "recorded": [asdict(item) for item in recorded.of(model.name)],
+        "forms": forms_section(model, folder) if model.forms else [],
+        "training": training_section(model.trained) if model.trained else None,
         "notes": list(model.notes),
         "model files": ["model.onnx", *weights],
         "files": {name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for name, path in files.items()},
@@ -109,7 +114,7 @@ def markdown(card: dict[str, Any]) -> str:
     rows = {
         "family": card["family"],
         "licence": card["licence"],
-        "source": "; ".join(str(asset.get("pypi") or asset.get("npm")) for asset in card["assets"]) or "this folder",
+        "source": "; ".join(str(next(iter(asset.values()))) for asset in card["assets"]) or "this folder",
         "parameters": f"{card['parameters'] / 1e6:.2f} M",
         "size": f"{weight_bytes(card) / 2**20:.1f} MiB",
         "opset": card["opset"],
@@ -119,17 +124,20 @@ def markdown(card: dict[str, Any]) -> str:
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
     lines += ["", "## Interface", "", *(f"- in `{value}`" for value in _short(card["inputs"]))]
     lines += [f"- out `{value}`" for value in _short(card["outputs"])]
-    lines += [f"- scored: `{card['scored output']}`", "", "## Float score", "", *_score_lines(card), "", "## Files", ""]
+    lines += [f"- scored: `{card['scored output']}`", "", "## Float score", "", *_score_lines(card), ""]
+    lines += ["## Training", "", *training_lines(card["training"]), ""] if card["training"] else []
+    lines += ["## Files", ""]
     lines += [
         f"- `calibration/`: {card['batches']['calibration']} batches, one .npz each, inputs by name; "
         "`qcompile --calib` takes the folder",
         f"- `test.npz`: {card['batches']['test']} batches; `0000.NAME` is input NAME of the first batch, "
         "`label.NAME` what outputs are judged against",
+        *(form_line(form) for form in card["forms"]),
         "",
         "| file | bytes | SHA-256 |",
         "| --- | --- | --- |",
     ]
-    shown = {name: facts for name, facts in card["files"].items() if not name.startswith("calibration/")}
+    shown = {name: facts for name, facts in card["files"].items() if not name.startswith("calibration")}
     lines += [f"| {name} | {facts['bytes']} | {facts['sha256']} |" for name, facts in shown.items()]
     lines += ["", "Hashes of the calibration files and of what was fetched are in card.json.", "", "## Notes", ""]
     lines += [f"- {note}" for note in card["notes"]] or ["- none"]

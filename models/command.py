@@ -132,7 +132,7 @@ def _get(words: list[str]) -> int:
 
 def _score(words: list[str]) -> int:
     from models import recorded
-    from models.scoring import data_kind, score, text
+    from models.scoring import data_kind, score, text, whole_test
 
     parser = _parser("score")
     parser.add_argument("name", metavar="NAME")
@@ -141,20 +141,25 @@ def _score(words: list[str]) -> int:
         help="an ONNX file of the same interface, or a bundle folder; may be given again",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="a fraction of the test set")
+    parser.add_argument("--full", action="store_true", help="the whole test set, for entries that take a part of it")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--record", action="store_true", help="keep the float score in models/recorded.json")
     args = parser.parse(words)
     if hasattr(args, "record") and hasattr(args, "quick"):
         raise UsageError("--record does not keep scores of the short form", hint="leave out --quick")
-    model = entry(args.name)
+    if hasattr(args, "quick") and hasattr(args, "full"):
+        raise UsageError("--quick and --full at once")
+    model, data = entry(args.name), data_kind()
+    if hasattr(args, "full"):
+        model, data = whole_test(model), f"{data}, whole test set"
     found = score(model, args.onnx, quick=hasattr(args, "quick"))
     if hasattr(args, "json"):
-        document = {"model": model.name, "data": data_kind(), "quick": hasattr(args, "quick")}
+        document = {"model": model.name, "data": data, "quick": hasattr(args, "quick")}
         print(json.dumps(document | {"scores": [row.document() for row in found]}, indent=1))
     else:
         print(text(model.name, found))
     if hasattr(args, "record"):
-        recorded.record(model.name, data_kind(), found[0].measures)
+        recorded.record(model.name, data, found[0].measures)
     errors = [row.error for row in found if row.error]
     if errors:
         raise errors[0]

@@ -12,6 +12,7 @@ ends in END.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,11 +60,13 @@ def _chapters(folder: Path) -> list[Path]:
     return [*numbered, *folder.glob("epilogue.txt")]
 
 
-def tokenize(folder: Path) -> dict[str, Tokens]:
-    """Every split through the tokenizer of the repository."""
+def tokenize(folder: Path, chosen: Sequence[str] = SPLITS) -> dict[str, Tokens]:
+    """The chosen splits through the tokenizer of the repository."""
     tokenizer = load_tokenizer()
     splits = {}
     for split, texts in documents(folder).items():
+        if split not in chosen:
+            continue
         ids = [[*encoding.ids, END] for encoding in tokenizer.encode_batch(texts)]
         size = sum(len(text.encode("utf-8")) for text in texts)
         splits[split] = Tokens(np.array([i for row in ids for i in row], dtype=np.uint16), size)

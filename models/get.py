@@ -42,6 +42,9 @@ def get(model: RealModel, *, force: bool = False, with_score: bool = True) -> Pa
     calibration, test = model.calibration(), model.test_set(False)
     _say(f"{model.name}: {len(calibration)} calibration and {len(test.batches)} test batches")
     _write_calibration(folder / "calibration", calibration)
+    for form in model.forms:
+        if form.calibration is not None:
+            _write_calibration(folder / form.calibration_folder, form.calibration())
     _write_test(folder / "test.npz", test.batches, test.labels)
     found = None
     if with_score:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from models.bootstrap import DRAWS, Interval, interval
 from models.session import as_run, check_interface, graph_file, open_session
 from models.zoo import Array, Evaluation, RealModel, Run, Scores, TestSet
-from qcompiler.errors import QcompileError
+from qcompiler.errors import QcompileError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,14 @@ def score(model: RealModel, files: Sequence[Path] = (), *, quick: bool = False, 
         except QcompileError as error:
             found.append(Scored(str(file), error=error))
     return found
+
+
+def whole_test(model: RealModel) -> RealModel:
+    """The entry, scored on all of its test set; UsageError where it always is."""
+    full = model.full
+    if full is None:
+        raise UsageError(f"{model.name} has no larger test set", hint="leave out --full")
+    return replace(model, evaluate=lambda run, reference, quick: full(run, reference))
 
 
 def _judge(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from models.bootstrap import Measure
     from models.packages import NpmFiles, WheelFiles
+    from models.trained import TrainedWeights
 
 Array = np.ndarray[Any, Any]
 Feeds = Mapping[str, Array]
@@ -90,6 +91,25 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """Another graph of an entry's weights, which `path` writes beside model.onnx.
+
+    Attributes:
+        what: In what it differs.
+        calibration: Its batches where it takes other inputs than model.onnx.
+    """
+
+    file: str
+    what: str
+    calibration: Callable[[], list[Feeds]] | None = None
+
+    @property
+    def calibration_folder(self) -> str:
+        """Where they lie: calibration_step for step.onnx."""
+        return "calibration" if self.calibration is None else f"calibration_{self.file.partition('.')[0]}"
+
+
+@dataclass(frozen=True, slots=True)
 class RealModel:
     """A model of the zoo.
 
@@ -109,6 +129,10 @@ class RealModel:
         evaluate: In place of both, for models that are run in steps: the model, the float model (None for the float
             model itself) and `quick` to scores.
         training: The script that trains it, a module under models.training; None for pretrained models.
+        trained: The weights that training left in the repository.
+        full: The model and the float model to scores on a test set of which others take a part.
+        forms: Other graphs of the same weights.
+        compare_forms: The entry's folder to max |x - model.onnx's x| of each form.
     """
 
     name: str
@@ -121,11 +145,15 @@ class RealModel:
     headlines: tuple[str, ...]
     family: str = ""
     licence: str = ""
-    assets: tuple[WheelFiles | NpmFiles, ...] = ()
+    assets: tuple[WheelFiles | NpmFiles | TrainedWeights, ...] = ()
     notes: tuple[str, ...] = ()
     scoring: Callable[[bool], TestSet] | None = None
     evaluate: Callable[[Run, Run | None, bool], Evaluation] | None = None
     training: str | None = None
+    trained: TrainedWeights | None = None
+    full: Callable[[Run, Run | None], Evaluation] | None = None
+    forms: tuple[Form, ...] = ()
+    compare_forms: Callable[[Path], dict[str, float]] | None = None
 
 
 class MissingAsset(QcompileError):

@@ -1,0 +1,98 @@
+"""decoder-lm: a LLaMA-style decoder with grouped queries and a KV cache, trained on novels and speeches.
+
+One exported graph serves prefill (a cache of length 0) and decoding, by the names of optimum and onnxruntime-genai.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from models import language, text_windows
+from models.trained import TrainedWeights, exported
+from models.zoo import Array, Evaluation, Feeds, RealModel, Run, TestSet
+
+WEIGHTS = TrainedWeights("decoder")
+SHAPE = language.CacheShape(layers=6, kv_heads=2, head_dim=32)
+CONTINUED = (1, 4, 16, 64)  # new tokens of the calibration windows that go on behind a cache, by turns
+
+
+def path() -> Path:
+    """cache/decoder-lm/model.onnx, exported on first use."""
+    return exported("decoder-lm", WEIGHTS, ("model.onnx",), write)
+
+
+def write(module: Any, name: str, file: Path) -> Any:
+    """The one graph."""
+    from qcompiler.torch_export import cached_inputs, export
+
+    return export(module, cached_inputs(module), file, output_names=[language.LOGITS], force=True)
+
+
+def _prefill(rows: Array) -> Feeds:
+    return language.feeds(rows[0], SHAPE.empty())
+
+
+def calibration() -> list[Feeds]:
+    """Windows of the training text: three in four as prefill, the fourth goes on behind the float model's own cache."""
+    from models.session import runner
+
+    run = runner(path())
+    batches: list[Feeds] = []
+    for index, ids in enumerate(text_windows.calibration_windows()[:, :-1]):
+        more = CONTINUED[index // 4 % len(CONTINUED)] if index % 4 == 3 else len(ids)
+        before = ids[: len(ids) - more]
+        past = SHAPE.taken(run(language.feeds(before, SHAPE.empty()))) if len(before) else SHAPE.empty()
+        batches.append(language.feeds(ids[len(before) :], past))
+    return batches
+
+
+def test_set(quick: bool) -> TestSet:
+    """Prefill of windows of the held-out texts."""
+    length, count = (128, 2) if quick else (256, 8)
+    texts = {
+        name: text_windows.windows(text_windows.ids_of(split), length, count)
+        for name, split in text_windows.TESTS.items()
+    }
+    return text_windows.token_test(texts, _prefill, 1)
+
+
+def evaluate(run: Run, reference: Run | None, quick: bool) -> Evaluation:
+    """The held-out texts by prefill, and the beginnings of some windows through the cache."""
+    texts = text_windows.test_windows(quick=quick)
+    found = language.evaluate(run, reference, texts, SHAPE, stretches=2 if quick else 8)
+    return Evaluation(text_windows.with_bits(found.measures, texts), found.fidelity)
+
+
+def evaluate_all(run: Run, reference: Run | None) -> Evaluation:
+    """All windows of the held-out texts."""
+    return text_windows.evaluate(run, reference, text_windows.test_windows(full=True), _prefill, 1)
+
+
+def timing() -> Feeds:
+    """One prefill of 128 tokens."""
+    return _prefill(text_windows.test_windows(quick=True)["novel"][:1, :-1])
+
+
+MODEL = RealModel(
+    name="decoder-lm",
+    packages=(),
+    output=language.LOGITS,
+    path=path,
+    calibration=calibration,
+    test_set=test_set,
+    timing=timing,
+    headlines=("kl", "agreement"),
+    family="LLaMA-style decoder with GQA and KV cache",
+    licence=text_windows.LICENCE,
+    assets=(WEIGHTS, text_windows.TEXT),
+    notes=(
+        *text_windows.NOTES,
+        "cached_perplexity and uncached_perplexity are the same tokens through both paths: for the float model they "
+        "must agree",
+    ),
+    evaluate=evaluate,
+    training="models.training.decoder",
+    trained=WEIGHTS,
+    full=evaluate_all,
+)
