@@ -35,8 +35,10 @@ def mamba2() -> Any:
 @pytest.mark.parametrize("make", [mamba, pytest.param(mamba2, marks=pytest.mark.slow)])
 def test_three_ways_agree(make: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    results = export_states(make(), tmp_path)
-    assert tuple(results) == WAYS and all(result.exporter == "dynamo" for result in results.values())
+    module = make()
+    results = export_states(module, tmp_path, ("sequence",))
+    results |= export_states(module, tmp_path, ("chunked", "step"), exporter="torchscript")  # several times faster
+    assert [results[way].exporter for way in WAYS] == ["dynamo", "torchscript", "torchscript"]
     loops = {way: Counter(node.op_type for node in onnx.load(tmp_path / f"{way}.onnx").graph.node) for way in WAYS}
     assert [loops[way]["Scan"] + loops[way]["Loop"] for way in WAYS] == [1, 0, 0]
     sessions = {way: Session(load_model(tmp_path / f"{way}.onnx"), threads=1) for way in WAYS}

@@ -61,10 +61,10 @@ def test_llama_without_cache_returns_no_cache(tmp_path: Path) -> None:
     check(result, "input_ids attention_mask", "logits")
 
 
-def test_llama_with_cache_serves_prefill_and_decoding(tmp_path: Path) -> None:
+@pytest.mark.parametrize("exporter", ["torchscript", pytest.param("dynamo", marks=pytest.mark.slow)])
+def test_llama_with_cache_serves_prefill_and_decoding(exporter: str, tmp_path: Path) -> None:
     module = llama()
-    result = qcompiler.export(module, cached_inputs(module), tmp_path / "m.onnx")
-    assert result.exporter == "dynamo"
+    result = qcompiler.export(module, cached_inputs(module), tmp_path / "m.onnx", exporter=exporter)
     past = "past_key_values.0.key past_key_values.0.value"
     check(result, f"input_ids attention_mask position_ids {past}", "logits present.0.key present.0.value")
     assert result.outputs[1].shape == ("batch_size", 2, "total_sequence_length", 8)
