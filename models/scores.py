@@ -54,15 +54,16 @@ def run(args: argparse.Namespace) -> int:
     for name in names:
         if name not in models.TABLE:
             raise UsageError(f"unknown model {name!r}", hint=f"known: {', '.join(models.TABLE)}")
+    out = getattr(args, "out", None) or (cache_folder() / "SCORES-quick.md" if quick else ROOT / "models" / "SCORES.md")
+    found: dict[str, Row] = {}
     for name in names:
         board = Scoreboard(name, quick=quick, few=quick or getattr(args, "settings", "all") == "few")
         if hasattr(args, "again"):
             board.forget()
         board.measure()
-    boards = [Scoreboard(name, quick=quick, few=False) for name in models.TABLE]
-    found = {board.name: board.document for board in boards if board.document["rows"]}
-    out = getattr(args, "out", None) or (cache_folder() / "SCORES-quick.md" if quick else ROOT / "models" / "SCORES.md")
-    write_table(out, found, getattr(args, "date", time.strftime("%Y-%m-%d")), quick=quick)
+        boards = [Scoreboard(name, quick=quick, few=False) for name in models.TABLE]
+        found = {board.name: board.document for board in boards if board.document["rows"]}
+        write_table(out, found, getattr(args, "date", time.strftime("%Y-%m-%d")), quick=quick)
     print(out)
     failed = any("error" in row and row["group"] in ("float", "ours") for d in found.values() for row in d["rows"])
     return ExitCode.GATE if failed else ExitCode.OK

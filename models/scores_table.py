@@ -19,9 +19,12 @@ _HEAD = """# Scores
 Written by `python -m models scores`; do not edit.
 {quick}
 Task scores with their 95% interval (bootstrap over the test items, 1000 draws) and how many items they rest on;
-fidelity compares outputs with the float model's on the same inputs. onnxruntime's rows are the setting, out of {tried},
-whose outputs are nearest to float by the first fidelity measure. qcompile is the command at its defaults:
-`qcompile model.onnx --target ort-cpu --calib calibration`. Data: {data}. Machine: {machine}.
+fidelity compares outputs with the float model's on the same inputs. onnxruntime's rows are the setting whose outputs
+are nearest to float by the model's first measure, out of those of benchmarks/settings.py (the few of the short
+benchmark for models over 200 MB). qcompile is the command at its defaults:
+`qcompile model.onnx --target ort-cpu --calib calibration`.
+
+Data: {data}. Machine: {machine}.
 """
 
 
@@ -31,7 +34,6 @@ def write_table(out: Path, found: Mapping[str, Mapping[str, Any]], date: str, *,
     names = ("processor", "python", "onnxruntime", "onnx", "torch", "qcompile-onnx")
     text = _HEAD.format(
         quick="\n**Short form: small test sets and few settings. Not for quoting.**\n" if quick else "",
-        tried="those of benchmarks/settings.py (the few of the short benchmark for models over 200 MB)",
         data=", ".join(sorted({d["data"] for d in found.values()})),
         machine=", ".join([f"{name} {facts[name]}" for name in names if name in facts] + [date]),
     )
@@ -44,7 +46,7 @@ def write_table(out: Path, found: Mapping[str, Mapping[str, Any]], date: str, *,
         notes += [f"- {name}, {row['variant']}: {row['error']}" for row in rows if "error" in row]
     missing = [name for name in models.TABLE if name not in found]
     notes += [f"- not measured: {', '.join(missing)}"] if missing else []
-    parts = [text, *lines, "", *(["## Failures", "", *notes, ""] if notes else [])]
+    parts = [text, *lines, "", *(["## Failures and gaps", "", *notes, ""] if notes else [])]
     write_text(out, "\n".join(parts))
 
 
