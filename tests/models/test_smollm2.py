@@ -54,6 +54,7 @@ def test_rows_of_queries_and_keys_are_put_back(tmp_path: Path) -> None:
     assert np.array_equal(state["embed_tokens.weight"], arrays["token_embd.weight"])
 
 
+@pytest.mark.slow
 def test_one_graph_serves_prefill_and_decoding(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="needs the extra 'models'")
     write_gguf(tmp_path / "a.gguf")
