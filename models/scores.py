@@ -115,11 +115,13 @@ class Scoreboard:
             prepared = self.folder / "prepared.onnx"
             if not prepared.exists():
                 self._say("preparation for onnxruntime's quantizers")
-                process.run(["-m", "benchmarks.baseline", "prepare", str(source), str(prepared)], self.folder, _TIMEOUT)
+                command = ["-m", "benchmarks.baseline", "prepare", str(source), str(_partial(prepared))]
+                if process.run(command, self.folder, _TIMEOUT).status == 0:
+                    _partial(prepared).replace(prepared)
             origin = prepared if prepared.exists() else source
             for item in missing:
                 out = self.folder / (item.name.replace(" ", "-").replace(",", "") + ".onnx")
-                command = ["-m", "benchmarks.baseline", "quantize", str(origin), str(out)]
+                command = ["-m", "benchmarks.baseline", "quantize", str(origin), str(_partial(out))]
                 command += ["--calib", str(self._calibration()), "--setting", item.name]
                 rows.append(self._made(item.name, item.group, out, command))
         return rows
@@ -138,6 +140,8 @@ class Scoreboard:
             self._say(variant)
             ended = process.run(command, self.folder, _TIMEOUT)
             row |= {"seconds": round(ended.seconds, 1), "peak_mib": round(ended.peak_mib)}
+            if ended.status == 0 and _partial(out).exists():
+                _partial(out).replace(out)
             if ended.status or not out.exists():
                 row["error"] = ended.error or f"exit status {ended.status}"
                 self._say(f"{variant} failed: {row['error']}")
@@ -170,13 +174,16 @@ class Scoreboard:
             "data": data_kind(), "machine": machine.describe(), "rows": [*(old | new).values()]
         }  # fmt: skip
         write_text(self.file, json.dumps(self.document, indent=1) + "\n")
-        for row in rows:
-            path = Path(row.get("file", self.folder / "nothing"))
+        for path in self.folder.iterdir():  # temporary files of the quantizers among them
             if path.is_dir():
                 shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-                path.with_name(f"{path.name}.data").unlink(missing_ok=True)
+            elif not path.name.startswith(("rows-", "prepared.onnx")):
+                path.unlink()
 
     def _say(self, line: str) -> None:
         print(f"models: {self.name}: {line}"[:300], file=sys.stderr, flush=True)
+
+
+def _partial(out: Path) -> Path:
+    """Where a quantizer writes until it is done."""
+    return out.with_name(f"partial-{out.name}")
