@@ -14,6 +14,7 @@ import onnx_ir as ir
 from qcompiler import registry
 from qcompiler.calibration.data import Source, input_specs, open_source
 from qcompiler.calibration.feeds import slice_rows
+from qcompiler.calibration.masks import without_padding
 from qcompiler.calibration.runner import calibrate
 from qcompiler.calibration.split import FirstFeeds, hold_back
 from qcompiler.calibration.synthetic import synthetic_batches
@@ -258,8 +259,9 @@ class _Run:
             note = "the weights are too large to measure clipping rules on; taking mse"
             self.log.add("QC203", Severity.INFO, "", note, "name a rule with --method")
         elif options.method == "auto":
+            feeds = [without_padding(feed, input_specs(model)) for feed in kept.feeds]
             tuned = tune_plan(
-                model, target, sites, table.tensors, kept.feeds, goal=options.goal_sqnr, share=options.float_share,
+                model, target, sites, table.tensors, feeds, goal=options.goal_sqnr, share=options.float_share,
                 full=options.search == "full", channel_peaks=peaks, threads=options.threads,
                 progress=lambda: self.progress.advance(1),
             )  # fmt: skip

@@ -108,6 +108,9 @@ def serialize_with_weights(model: ir.Model, options: Any) -> tuple[bytes, Arrays
     """
     import onnxruntime as ort
 
+    for name, value in list(model.graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+            del model.graph.initializers[name]  # onnxruntime refuses to be handed what no node reads
     large = {
         name: value.const_value
         for name, value in model.graph.initializers.items()

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from qcompiler.graph import FreshNames, make_node
 from qcompiler.passes.quant.insert_qdq import InsertQdq
+from qcompiler.passes.quant.select_sites import source_of
 from qcompiler.plan import QuantPlan
 from qcompiler.session import Arrays, Feeds, Session
 
@@ -31,6 +32,7 @@ class SwitchedModel:
 
     def __init__(self, model: ir.Model, plan: QuantPlan, feeds: Sequence[Feeds], *, threads: int = 0) -> None:
         switched, self._switches, self._scales = _with_switches(model, plan)
+        _judge_scores(switched.graph)
         shapes = _add_shapes(switched, self._switches)
         self._session = Session(switched, threads=threads)
         self._feeds = feeds
@@ -139,6 +141,20 @@ def _with_switches(model: ir.Model, plan: QuantPlan) -> tuple[ir.Model, dict[str
         if node.name in outputs:
             _switch_output(graph, outputs[node.name], switch, names)
     return copy, switches, _free_scales(graph, plan, names)
+
+
+def _judge_scores(graph: ir.Graph) -> None:
+    """Where an output is a Softmax or Sigmoid of scores, the scores stand in for it.
+
+    Scores move evenly with the noise; probabilities hide most of it and tip over where two classes are close, so that a
+    few samples would decide what is measured.
+    """
+    for index, output in enumerate(graph.outputs):
+        maker = source_of(output).producer()
+        if maker is not None and maker.op_type in ("Softmax", "LogSoftmax", "Sigmoid") and maker.domain == "":
+            scores = maker.inputs[0]
+            if scores is not None and not scores.is_graph_output():
+                graph.outputs[index] = scores
 
 
 def _switch_output(graph: ir.Graph, output: ir.Value, switch: ir.Value, names: FreshNames) -> None:

@@ -18,10 +18,11 @@ from qcompiler.analysis.ideal_channels import with_ideal_channels
 from qcompiler.analysis.options import SYNTHETIC, AnalysisOptions
 from qcompiler.analysis.prepare import Subject, prepare
 from qcompiler.analysis.result import Analysis, OutlierCost, RangeSpread, RuleResult
-from qcompiler.analysis.samples import CalibrationSet, hold_back, samples_of, survey, without_padding
+from qcompiler.analysis.samples import CalibrationSet, hold_back, samples_of, survey
 from qcompiler.analysis.sensitivity import kendall_tau
 from qcompiler.analysis.verdicts import verdicts
 from qcompiler.calibration.data import Source, input_specs, open_source
+from qcompiler.calibration.masks import without_padding
 from qcompiler.calibration.synthetic import synthetic_batches
 from qcompiler.calibration.thresholds import Method
 from qcompiler.diagnostics import DiagnosticLog, Severity

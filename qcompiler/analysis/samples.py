@@ -9,8 +9,6 @@ import numpy as np
 
 from qcompiler.calibration.data import Source
 from qcompiler.calibration.feeds import FeedHasher, can_slice, rows_in, slice_rows
-from qcompiler.calibration.inputs import InputSpec
-from qcompiler.calibration.masks import find_mask, padding
 from qcompiler.diagnostics import DiagnosticLog, Severity
 from qcompiler.session import Arrays
 
@@ -48,28 +46,6 @@ def samples_of(source: Source) -> Iterator[Arrays]:
             continue
         for row in range(rows_in(feed, source.inputs)):
             yield slice_rows(feed, source.inputs, row, row + 1)
-
-
-def without_padding(sample: Arrays, inputs: Sequence[InputSpec]) -> Arrays:
-    """The sample cut to its real positions, where they come first and the model takes any length.
-
-    Outputs at padded positions mean nothing, but would count in every comparison of outputs.
-    """
-    mask = find_mask(inputs)
-    real = padding(sample, mask)
-    length = mask.shape[1] if mask is not None else None
-    if real is None or len(real) != 1 or not isinstance(length, str):
-        return sample
-    count = int(real.sum())
-    if not real[0, :count].all():
-        return sample
-    cut: Arrays = {}
-    for spec in inputs:
-        axes = [axis for axis, dim in enumerate(spec.shape) if dim == length]
-        cut[spec.name] = sample[spec.name]
-        for axis in axes:
-            cut[spec.name] = np.take(cut[spec.name], np.arange(count), axis=axis)
-    return cut
 
 
 def survey(name: str, source: Source) -> CalibrationSet:

@@ -111,3 +111,25 @@ def symbolic_shape(value: ir.Value | None) -> list[Dim] | None:
     if value is None or value.shape is None:
         return None
     return [dim if isinstance(dim, int) else dim.value for dim in value.shape]
+
+
+def without_padding(sample: Feeds, inputs: Sequence[InputSpec]) -> Feeds:
+    """The sample cut to its real positions, where they come first and the model takes any length.
+
+    Outputs at padded positions mean nothing, but would count in every comparison of outputs.
+    """
+    mask = find_mask(inputs)
+    real = padding(sample, mask)
+    length = mask.shape[1] if mask is not None else None
+    if real is None or len(real) != 1 or not isinstance(length, str):
+        return sample
+    count = int(real.sum())
+    if not real[0, :count].all():
+        return sample
+    cut: dict[str, np.ndarray[Any, Any]] = {}
+    for spec in inputs:
+        axes = [axis for axis, dim in enumerate(spec.shape) if dim == length]
+        cut[spec.name] = sample[spec.name]
+        for axis in axes:
+            cut[spec.name] = np.take(cut[spec.name], np.arange(count), axis=axis)
+    return cut

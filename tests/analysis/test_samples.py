@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.analysis.samples import CalibrationSet, hold_back, samples_of, survey, without_padding
+from qcompiler.analysis.samples import CalibrationSet, hold_back, samples_of, survey
 from qcompiler.calibration.data import Source, input_specs, open_source
+from qcompiler.calibration.masks import without_padding
 from qcompiler.diagnostics import DiagnosticLog
 from qcompiler.session import Feeds
 
