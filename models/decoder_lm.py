@@ -49,29 +49,24 @@ def calibration() -> list[Feeds]:
 
 def test_set(quick: bool) -> TestSet:
     """Prefill of windows of the held-out texts."""
-    length, count = (128, 2) if quick else (256, 8)
-    texts = {
-        name: text_windows.windows(text_windows.ids_of(split), length, count)
-        for name, split in text_windows.TESTS.items()
-    }
-    return text_windows.token_test(texts, _prefill, 1)
+    return text_windows.token_test(text_windows.held_out("quick" if quick else "small"), _prefill, 1)
 
 
 def evaluate(run: Run, reference: Run | None, quick: bool) -> Evaluation:
     """The held-out texts by prefill, and the beginnings of some windows through the cache."""
-    texts = text_windows.test_windows(quick=quick)
+    texts = text_windows.held_out("quick" if quick else "usual")
     found = language.evaluate(run, reference, texts, SHAPE, stretches=2 if quick else 8)
     return Evaluation(text_windows.with_bits(found.measures, texts), found.fidelity)
 
 
 def evaluate_all(run: Run, reference: Run | None) -> Evaluation:
     """All windows of the held-out texts."""
-    return text_windows.evaluate(run, reference, text_windows.test_windows(full=True), _prefill, 1)
+    return text_windows.evaluate(run, reference, text_windows.held_out("full"), _prefill, 1)
 
 
 def timing() -> Feeds:
     """One prefill of 128 tokens."""
-    return _prefill(text_windows.test_windows(quick=True)["novel"][:1, :-1])
+    return _prefill(text_windows.held_out("quick")["novel"][:1, :-1])
 
 
 MODEL = RealModel(

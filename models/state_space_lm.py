@@ -34,27 +34,22 @@ def calibration() -> list[Feeds]:
 
 def test_set(quick: bool) -> TestSet:
     """Windows of the held-out texts."""
-    length, count = (128, 2) if quick else (256, 8)
-    texts = {
-        name: text_windows.windows(text_windows.ids_of(split), length, count)
-        for name, split in text_windows.TESTS.items()
-    }
-    return text_windows.token_test(texts, _feeds, BATCH)
+    return text_windows.token_test(text_windows.held_out("quick" if quick else "small"), _feeds, BATCH)
 
 
 def evaluate(run: Run, reference: Run | None, quick: bool) -> Evaluation:
     """More and longer windows of the held-out texts."""
-    return text_windows.evaluate(run, reference, text_windows.test_windows(quick=quick), _feeds, BATCH)
+    return text_windows.evaluate(run, reference, text_windows.held_out("quick" if quick else "usual"), _feeds, BATCH)
 
 
 def evaluate_all(run: Run, reference: Run | None) -> Evaluation:
     """All windows of the held-out texts."""
-    return text_windows.evaluate(run, reference, text_windows.test_windows(full=True), _feeds, BATCH)
+    return text_windows.evaluate(run, reference, text_windows.held_out("full"), _feeds, BATCH)
 
 
 def timing() -> Feeds:
     """One window of 128 tokens."""
-    return _feeds(text_windows.test_windows(quick=True)["novel"][:1, :-1])
+    return _feeds(text_windows.held_out("quick")["novel"][:1, :-1])
 
 
 def state_space_entry(name: str, weights: TrainedWeights, family: str) -> RealModel:

@@ -19,7 +19,10 @@ from models.zoo import Array, Evaluation, Feeds, Run, Scores, TestSet
 
 TEXT = NpmFiles(*corpus.PACKAGE, corpus.MEMBERS)
 TESTS = {"novel": "test_novel", "speeches": "test_speeches"}
-CONTEXT, WINDOWS = 512, 24
+SIZES: dict[str, tuple[int, int | None]] = {
+    "quick": (128, 2), "small": (256, 8), "usual": (512, 24), "full": (512, None)
+}  # fmt: skip
+"""Of a test: tokens of a window, windows of each text. Training scored itself on "full"."""
 CALIBRATION, CALIBRATION_TOKENS = 32, 256
 LICENCE = "Apache-2.0 (weights, trained here; the texts are in the public domain)"
 NOTES = (
@@ -47,10 +50,9 @@ def windows(ids: Array, length: int, count: int | None = None) -> Array:
     return np.asarray(ids[chosen[:, None] * length + np.arange(length + 1)])
 
 
-def test_windows(*, quick: bool = False, full: bool = False) -> dict[str, Array]:
-    """Windows of the held-out text of each kind."""
-    length, count = (128, 2) if quick else (CONTEXT, None if full else WINDOWS)
-    return {name: windows(ids_of(split), length, count) for name, split in TESTS.items()}
+def held_out(size: str) -> dict[str, Array]:
+    """Windows of the held-out text of each kind; `size` is a key of SIZES."""
+    return {name: windows(ids_of(split), *SIZES[size]) for name, split in TESTS.items()}
 
 
 def calibration_windows() -> Array:

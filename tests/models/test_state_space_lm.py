@@ -52,7 +52,7 @@ def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RealModel:
     monkeypatch.delenv("QCOMPILE_DATA", raising=False)
     monkeypatch.setattr(text_windows, "ids_of", text.__getitem__)
     monkeypatch.setattr(text_windows, "token_bytes", lambda: np.full(VOCABULARY, 4))
-    monkeypatch.setattr(text_windows, "WINDOWS", 2)
+    monkeypatch.setitem(text_windows.SIZES, "usual", (512, 2))
     monkeypatch.setattr(NpmFiles, "fetch", lambda self: None)
     monkeypatch.setattr(recorded.of, "__defaults__", (tmp_path / "recorded.json",))
     return state_space_entry("tiny-lm", trained_weights(tmp_path / "weights", 0), "tiny")
