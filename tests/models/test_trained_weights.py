@@ -37,6 +37,7 @@ def test_weights_are_those_of_their_card(name: str) -> None:
 def test_the_training_is_on_the_card(name: str) -> None:
     model = models.load(name)
     assert model.trained is not None and model.training == f"models.training.{model.trained.name}"
+    assert find_spec(model.training) is not None
     section = trained.training_section(model.trained)
     text = "\n".join(trained.training_lines(section))
     last = section["curve"][-1]
