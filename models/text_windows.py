@@ -26,7 +26,8 @@ SIZES: dict[str, tuple[int, int | None]] = {
 CALIBRATION, CALIBRATION_TOKENS = 32, 256
 LICENCE = "Apache-2.0 (weights, trained here; the texts are in the public domain)"
 NOTES = (
-    "scored on 24 windows of 512 tokens of each held-out text, spread evenly; --full takes all, as training's card",
+    "scored on 24 windows of 512 tokens of each held-out text, spread evenly; --full takes all whole windows (training "
+    "also scored the few tokens behind the last)",
     "perplexities are per token of this repository's own tokenizer: compare models of others by bits per byte",
     "weights went through float16 once; model.onnx holds them as float32",
 )
