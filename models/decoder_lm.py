@@ -5,6 +5,7 @@ One exported graph serves prefill (a cache of length 0) and decoding, by the nam
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,10 @@ def _prefill(rows: Array) -> Feeds:
 
 
 def calibration() -> list[Feeds]:
-    """Windows of the training text: three in four as prefill, the fourth goes on behind the float model's own cache."""
+    """Windows of the training text: three in four as prefill, the fourth goes on behind the float model's own cache.
+
+    Shuffled once: whoever takes every eighth sample, as qcompile does to verify, would else get continuations alone.
+    """
     from models.session import runner
 
     run = runner(path())
@@ -44,6 +48,7 @@ def calibration() -> list[Feeds]:
         before = ids[: len(ids) - more]
         past = SHAPE.taken(run(language.feeds(before, SHAPE.empty()))) if len(before) else SHAPE.empty()
         batches.append(language.feeds(ids[len(before) :], past))
+    random.Random(0).shuffle(batches)
     return batches
 
 
