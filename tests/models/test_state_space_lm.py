@@ -58,6 +58,7 @@ def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RealModel:
     return state_space_entry("tiny-lm", trained_weights(tmp_path / "weights", 0), "tiny")
 
 
+@pytest.mark.slow
 def test_from_weights_to_folder(entry: RealModel) -> None:
     folder = get(entry)
     names = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
