@@ -9,6 +9,7 @@ TABLE: dict[str, str] = {
     "insert-qdq": "qcompiler.passes.quant.insert_qdq:InsertQdq",
     "quantize-weights": "qcompiler.passes.quant.quantize_weights:QuantizeWeights",
     "fold-affine": "qcompiler.passes.fold.fold_affine:FoldAffine",
+    "fold-shift-scale": "qcompiler.passes.equalize.fold_shift_scale:FoldShiftScale",
     "fold-batch-norm": "qcompiler.passes.fold.fold_batch_norm:FoldBatchNorm",
     "sum-to-add": "qcompiler.passes.canonical.sum_to_add:SumToAdd",
     "recognise-norms": "qcompiler.passes.canonical.recognise_norms:RecogniseNorms",

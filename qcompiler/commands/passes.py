@@ -1,25 +1,38 @@
-"""`qcompile passes`: the passes with the first line of each docstring."""
+"""`qcompile passes`: the passes with the first line of each docstring, or the sites of a model."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from qcompiler.commands.arguments import Parser, add_shared
-from qcompiler.errors import ExitCode
+from qcompiler.errors import ExitCode, UsageError
+
+OWN = ("explain",)
 
 
 def parser() -> Parser:
     """Arguments of `passes`."""
-    made = Parser("qcompile passes", "List passes, for --passes and --dump-after.")
+    made = Parser("qcompile passes", "List passes, for --passes and --dump-after; or what they can rewrite in a model.")
+    made.add_argument(
+        "--explain", metavar="MODEL", default=None, help="where channels can be shifted and scaled, and where not, why"
+    )
+    made.add_argument("--target", metavar="T", help="whose operators the model is brought to (default ort-cpu)")
     add_shared(made)
     return made
 
 
 def run(settings: Mapping[str, Any], args: argparse.Namespace) -> int:
-    """Print the table of passes."""
+    """Print the table of passes or of sites.
+
+    Raises:
+        QcompileError: As `load_model`.
+    """
+    if args.explain is not None:
+        return _explain(Path(args.explain), settings)
     from qcompiler.registry import find_pass, pass_names
 
     lines = {name: (find_pass(name).__doc__ or "").strip().partition("\n")[0] for name in pass_names()}
@@ -29,4 +42,18 @@ def run(settings: Mapping[str, Any], args: argparse.Namespace) -> int:
     width = max((len(name) for name in lines), default=0)
     for name, line in lines.items():
         print(f"{name:<{width}}  {line}")
+    return ExitCode.OK
+
+
+def _explain(path: Path, settings: Mapping[str, Any]) -> int:
+    if not path.is_file():
+        raise UsageError("no such file" if not path.exists() else "is not a file", where=str(path))
+    from qcompiler.passes.sites.explain import canonical_form, explain, table
+    from qcompiler.passes.sites.find import find_sites
+
+    found = find_sites(canonical_form(path, str(settings.get("target") or "ort-cpu")))
+    if settings.get("json"):
+        print(json.dumps(explain(found), indent=1))
+    else:
+        print(table(found))
     return ExitCode.OK

@@ -1,0 +1,1 @@
+"""Rewrites that keep the float function and make tensors easier to quantize."""

@@ -1,0 +1,32 @@
+"""`qcompile passes --explain`: the table of sites."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx_ir as ir
+import pytest
+
+from qcompiler.cli import main
+from tests.architectures import bert
+
+
+def test_explain_names_matches_and_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bert.onnx"
+    ir.save(bert(1), path)
+    assert main(["passes", "--explain", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "no layer reads it but ReduceMean" in text
+    assert "residual edge to r_0" in text
+    assert text.splitlines()[-1] == "matched: 1 activation, 2 norm, 1 value-output; skipped: 1"
+    assert main(["passes", "--explain", str(path), "--json", "--target", "orin"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["counts"] == {"norm": 2, "value-output": 1, "activation": 1}
+    assert document["matched"][0]["edges"] == ["r_0"]
+    assert document["skipped"][0]["reason"] == "no layer reads it but ReduceMean"
+
+
+def test_a_model_that_is_not_there_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["passes", "--explain", "absent.onnx"]) == 2
+    assert "absent.onnx: no such file" in capsys.readouterr().err

