@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +115,11 @@ class _Run:
             self.log.extend(split.diagnostics)
             calibration |= {"samples": split.calibration_count, "held_back": split.validation_count}
             validation: Sequence[Feeds] = split.validation
+            seen = source.shapes
         else:
-            validation = list(open_source(options.validate, input_specs(reference), preprocess=options.preprocess))
+            apart = open_source(options.validate, input_specs(reference), preprocess=options.preprocess)
+            validation = list(apart)
+            seen = [*source.shapes, *apart.shapes]
         if not plan.nodes:
             self.log.add("QC301", Severity.WARNING, "", "nothing is quantized", _why_nothing(plan))
 
@@ -124,7 +127,8 @@ class _Run:
             model, runs = Pipeline([QuantizeWeights(plan), InsertQdq(plan)], self.hooks()).run(model)
             self.runs += runs
         with self.phase("emit"):
-            context = EmitContext(reference, list(validation[:2]), carrier, options.portable, options.shapes)
+            samples = list(validation[:2])
+            context = EmitContext(reference, samples, carrier, options.portable, options.shapes, seen)
             host = self.emit_host(model, context) if target.host else None
             emitter = registry.make_emitter(target)
             emitted = self.legalize(emitter, model, context)
@@ -195,23 +199,27 @@ class _Run:
         return (dump_hook(wanted, folder),) if wanted and folder is not None else ()
 
     def float_passes(self, model: ir.Model, guard: EquivalenceGuard) -> ir.Model:
-        """Carry float16 in float32, normalize, then canonical forms; all but the first proven on real inputs."""
+        """Carry float16 in float32, normalize, canonical forms, folds; all but the first proven on inputs.
+
+        What folds or comes from the user computes new weights: proven apart, in float64 where that is affordable.
+        """
         target = self.target
-        passes = self.edited(
-            [
-                *normalize_passes(target.opset, target.native_ops),
-                *canonical_passes(target.opset, target.native_ops),
-                *fold_passes(),
-            ]
-        )
+        forms = [
+            *normalize_passes(target.opset, target.native_ops), *canonical_passes(target.opset, target.native_ops)
+        ]  # fmt: skip
+        passes = self.edited([*forms, *fold_passes()])
         known = {*(item.name for item in passes), "quantize-weights", "insert-qdq", *registry.pass_names()}
         for name in self.options.dump_after:
             if name not in known:
                 raise registry.unknown("pass", name, known)
         model, inlined = Pipeline([InlineFunctions()], self.hooks(), guard).run(model)
         model, carried = Pipeline([CarryFloat32()], self.hooks()).run(model)
-        model, runs = Pipeline(passes, self.hooks(), guard).run(model)
-        runs = (*inlined, *carried, *runs)
+        of_forms = {id(item) for item in forms}
+        model, formed = Pipeline([item for item in passes if id(item) in of_forms], self.hooks(), guard).run(model)
+        guard.double = True
+        others = [item for item in passes if id(item) not in of_forms]
+        model, folded = Pipeline(others, self.hooks(), guard).run(model)
+        runs = (*inlined, *carried, *formed, *folded)
         self.runs += runs
         self.log.extend(diagnostics_of(runs))
         return model
@@ -278,7 +286,7 @@ class _Run:
     def emit_host(self, model: ir.Model, context: EmitContext) -> Legalized:
         """The same plan for onnxruntime on the host."""
         target = registry.find_target(self.target.host)
-        host_context = EmitContext(context.source, context.samples, "fp32", context.portable, context.shapes)
+        host_context = replace(context, carrier="fp32")
         return self.legalize(registry.make_emitter(target), model.clone(), host_context)
 
     def legalize(self, emitter: Any, model: ir.Model, context: EmitContext) -> Legalized:

@@ -24,6 +24,7 @@ class EmitContext:
         samples: A few real inputs, for guards such as FP16 overflow.
         shapes: Input name to (min, opt, max) shapes for optimization profiles; empty where all are fixed.
         portable: Only standard operators.
+        seen: Input name to shape, of each different set of inputs that calibration and validation have.
     """
 
     source: ir.Model
@@ -31,6 +32,7 @@ class EmitContext:
     carrier: Carrier = "fp32"
     portable: bool = False
     shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    seen: Sequence[Mapping[str, tuple[int, ...]]] = ()
 
 
 @dataclass(frozen=True, slots=True)

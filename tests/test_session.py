@@ -100,4 +100,4 @@ def test_biases_of_float16_graphs_are_not_quantized_by_onnxruntime() -> None:
     model = build(text, sx=np.float16(0.01), sw=np.float16(0.001), sy=np.float16(0.01), b=np.ones(1, np.float16),
                   z=np.int8(0), w=np.full((1, 1, 1, 1), 100, np.int8))  # fmt: skip
     y = Session(model).run({"x": np.zeros((1, 1, 2, 2), np.float16)})["y"]
-    np.testing.assert_allclose(y, 1, atol=0.006)
+    np.testing.assert_allclose(y, 1, atol=0.02)

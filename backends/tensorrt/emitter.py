@@ -46,7 +46,7 @@ class TensorRTEmitter:
         """
         for node, message, hint in refused_nodes(model, self.target.opset):
             raise UnsupportedError(message, where=node.name or node.op_type, hint=hint)
-        write_profiles(model, shape_profiles(model, context.shapes, context.samples))
+        write_profiles(model, shape_profiles(model, context.shapes, context.seen))
         passes: list[Pass] = [WidenBytes(), PushPairsBelowLayout(), LegalQuantizers(), GiveLoopCondition()]
         if context.carrier == "fp16":
             passes.append(CarryFloat16(samples=context.samples[:_GUARD_SAMPLES]))
@@ -56,7 +56,7 @@ class TensorRTEmitter:
 
     def extra_files(self, model: ir.Model, context: EmitContext) -> Mapping[str, bytes]:
         """build_engine.sh."""
-        profiles = shape_profiles(model, context.shapes, context.samples)
+        profiles = shape_profiles(model, context.shapes, context.seen)
         return {"build_engine.sh": engine_script(self.target, profiles)}
 
     def check(self, path: Path) -> Mapping[str, Any]:

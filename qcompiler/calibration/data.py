@@ -28,6 +28,7 @@ class Source:
         where: The path or reference that the user gave.
         count: Samples of the last complete pass; 0 before.
         fingerprint: sha256 of the last complete pass over names, types, shapes, bytes and order; empty before.
+        shapes: The different shapes of feeds so far: input name to shape.
     """
 
     def __init__(
@@ -44,6 +45,11 @@ class Source:
         self.count, self.fingerprint = 0, ""
         self._opener, self._max_samples, self._started = opener, max_samples, False
         self._resumed: Iterator[Arrays] | None = None
+        self._shapes: set[tuple[tuple[str, tuple[int, ...]], ...]] = set()
+
+    @property
+    def shapes(self) -> list[dict[str, tuple[int, ...]]]:
+        return [dict(item) for item in sorted(self._shapes)]
 
     def __iter__(self) -> Iterator[Arrays]:
         """One pass over the feeds.
@@ -82,6 +88,7 @@ class Source:
                     feed, rows = slice_rows(feed, self.inputs, 0, left - count), left - count
                 count += rows
                 hasher.update(feed)
+                self._shapes.add(tuple((name, array.shape) for name, array in sorted(feed.items())))
                 yield feed
                 if left is not None and count >= left:
                     break

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 import pytest
 
@@ -22,12 +21,32 @@ g (int64[B,S] ids, int64[B,S] mask, float[1,4] k) => (float[B,S] y) { y = Cast<t
 
 def test_profiles_from_samples_given_shapes_and_nothing() -> None:
     model = ir.from_onnx_text(TEXT)
-    feeds = [{"ids": np.zeros((4, size), np.int64), "mask": np.zeros((4, size), np.int64)} for size in (16, 24, 100)]
-    seen = shape_profiles(model, {}, feeds)
+    shapes = [{"ids": (4, size), "mask": (4, size)} for size in (16, 100, 24)]
+    seen = shape_profiles(model, {}, shapes)
     assert seen == dict.fromkeys(("ids", "mask"), ((1, 16), (4, 24), (4, 100)))
     given = shape_profiles(model, {"ids": ((1, 8), (2, 16), (3, 32))})
     assert given["mask"] == given["ids"] == ((1, 8), (2, 16), (3, 32)), "equal symbols, equal sizes"
     assert shape_profiles(model, {})["ids"] == ((1, 1), (1, 128), (8, 512))
+
+
+def test_a_total_length_stays_the_sum_of_past_and_new_tokens() -> None:
+    model = ir.from_onnx_text("""<ir_version: 9, opset_import: ["": 20]>
+        m (int64[B, S] ids, int64[B, T] mask, float[B, 2, P, 8] past) => (int64[B, S] y) { y = Identity(ids) }""")
+    lengths = [(4, 252), (64, 192), (256, 0), (1, 100)]
+    shapes = [{"ids": (2, new), "mask": (2, new + past), "past": (2, 2, past, 8)} for new, past in lengths]
+    profiles = shape_profiles(model, {}, shapes)
+    for corner in range(3):
+        new, total, past = (profiles[name][corner][axis] for name, axis in (("ids", 1), ("mask", 1), ("past", 2)))
+        assert total == new + past
+    assert [profiles["ids"][corner][1] for corner in (0, 2)] == [1, 256]
+    assert (profiles["ids"][1][1], profiles["past"][1][2]) in lengths, "the best shapes are real ones"
+    assert [shape[0] for shape in profiles["past"]] == [1, 2, 2]
+
+
+def test_one_set_of_sizes_proves_no_sum() -> None:
+    model = ir.from_onnx_text("""<ir_version: 9, opset_import: ["": 20]>
+        m (float[1, A, B, C] x) => (float[1, A, B, C] y) { y = Identity(x) }""")
+    assert shape_profiles(model, {}, [{"x": (1, 3, 4, 7)}])["x"] == ((1, 3, 4, 7),) * 3
 
 
 def test_profiles_travel_in_the_file(tmp_path: Path) -> None:
