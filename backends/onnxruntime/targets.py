@@ -15,7 +15,7 @@ ORT_CPU = Target(
     placement=Placement(
         frozenset({"Conv", "MatMul", "Gemm"}), weights_pair_safe=True, conv_outputs=True, min_reduction=26
     ),
-    runtime="onnxruntime >= 1.18",
+    runtime="onnxruntime >= 1.21",
     native_ops=_NATIVE,
     domains=frozenset({"", "com.microsoft"}),
     options={"activation_container": "uint8"},
@@ -36,7 +36,7 @@ ORT_CPU_ARM64 = Target(
     opset=20,  # at 21 onnxruntime on x86 refuses its own rewrite of int8 pairs, and bundles are tried out there too
     emitter="qcompiler.backends.onnxruntime.emitter:OnnxruntimeEmitter",
     placement=Placement(frozenset({"Conv", "MatMul", "Gemm"}), conv_outputs=True, min_reduction=26),
-    runtime="onnxruntime >= 1.18",
+    runtime="onnxruntime >= 1.24",
     native_ops=_NATIVE,
     domains=frozenset({"", "com.microsoft"}),
     options={"activation_container": "int8"},
