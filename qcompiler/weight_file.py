@@ -14,6 +14,8 @@ from typing import IO, TYPE_CHECKING
 
 import onnx_ir as ir
 
+from qcompiler.errors import OutputError
+
 if TYPE_CHECKING:
     import onnx
 
@@ -56,15 +58,23 @@ def move_out(model: ir.Model, source: memoryview, spans: Mapping[str, tuple[int,
 
     Args:
         source: What the spans, (begin, end), refer to.
+
+    Raises:
+        OutputError: The temporary folder cannot hold them.
     """
     if not spans:
         return
-    file = WeightFile()
-    for name, (begin, end) in spans.items():
-        value = model.graph.initializers[name]
-        old = value.const_value
-        assert old is not None
-        value.const_value = file.add(source[begin:end], name, old.dtype, ir.Shape(old.shape.numpy()))
+    try:
+        file = WeightFile()
+        for name, (begin, end) in spans.items():
+            value = model.graph.initializers[name]
+            old = value.const_value
+            assert old is not None
+            value.const_value = file.add(source[begin:end], name, old.dtype, ir.Shape(old.shape.numpy()))
+    except OSError as error:
+        size = sum(end - begin for begin, end in spans.values()) >> 20
+        message = f"weights of {size} MiB cannot be written: {error.strerror or error}"
+        raise OutputError(message, where="temporary folder", hint="set TMPDIR to one with space") from error
 
 
 def fits(tensor: onnx.TensorProto, size: int) -> bool:

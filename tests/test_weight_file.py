@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qcompiler.errors import ModelError
+from qcompiler.errors import ModelError, OutputError
 from qcompiler.reading import load_model, model_fingerprint
 from qcompiler.saving import save_model
 from qcompiler.session import Session
-from qcompiler.weight_file import forget_pages
+from qcompiler.weight_file import WeightFile, forget_pages
 
 SIZE = 192  # 147 kB as float32, above what stays in the graph
 X = np.random.default_rng(0).standard_normal((2, SIZE)).astype(np.float32)
@@ -93,3 +94,14 @@ def test_a_weight_of_the_wrong_size_is_named(tmp_path: Path) -> None:
     tensor.raw_data = tensor.raw_data[:-4]
     with pytest.raises(ModelError, match="'w' holds 147452 bytes"):
         load_model(written(tmp_path, tensor))
+
+
+def test_no_room_for_weights_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(WeightFile, "add", full)
+    with pytest.raises(OutputError, match=r"temporary folder: weights of 0 MiB .*No space left.*TMPDIR"):
+        load_model(path)
