@@ -150,8 +150,8 @@ def _opened(path: Path) -> Iterator[memoryview]:
         with path.open("rb") as file:
             if not os.fstat(file.fileno()).st_size:
                 raise ModelError("the file is empty", where=where, hint="download or export it again")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as data:
-                yield data
+            # not closed by hand: that fails while an error's traceback holds a part of it
+            yield memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except FileNotFoundError:
         raise UsageError("no such file", where=where, hint="check the path") from None
     except OSError as error:
