@@ -31,6 +31,7 @@ from qcompiler.graph import weight_bytes
 from qcompiler.memory import release_freed
 from qcompiler.options import CompileOptions
 from qcompiler.passes.canonical.pipeline import canonical_passes
+from qcompiler.passes.equalize.run import equalize
 from qcompiler.passes.fold.pipeline import fold_passes
 from qcompiler.passes.normalize.inline_functions import InlineFunctions
 from qcompiler.passes.normalize.name_everything import NameEverything
@@ -104,12 +105,20 @@ class _Run:
             guard = EquivalenceGuard([source.peek()], options.threads)
         with self.phase("normalize"):
             model = self.float_passes(model, guard)
+        with self.phase("equalize"):
+            equalized = equalize(model, target, source, options, guard, self.hooks(), self.progress)
+            model = equalized.model
+            self.runs += equalized.runs
+            self.log.extend(equalized.diagnostics)
         reference = model.clone()
 
         with self.phase("calibrate"):
             sites = select_sites(model, target.placement, nodes_kept_float(model, options))
             split = hold_back(source) if options.validate is None else None
             plan, table = self.plan(model, sites, source if split is None else split)
+            plan.equalize = equalized.parameters
+        if equalized.facts:
+            self.tuning["equalize"] = equalized.facts
         calibration = self.describe_calibration(source, table)
         if split is not None:
             self.log.extend(split.diagnostics)

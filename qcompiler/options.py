@@ -22,6 +22,8 @@ class CompileOptions:
         calib: None means seeded synthetic inputs, with a warning.
         validate: Samples to verify on; None holds back a share of `calib`.
         method: How clipping thresholds are chosen; "percentile" takes `percentile`, "auto" what measures best.
+        equalize: Shift and scale channels before quantizing, at no change of the function: "none", "os_plus", "smooth"
+            (SmoothQuant), or "auto", the best at each site, kept where the outputs gain.
         search: How long "auto" measures: "fast" tries the clipping rules and keeps groups of nodes float, "full" goes
             on to rules by group and single nodes, on more samples.
         goal_sqnr: Output SQNR in dB (on calibration samples) that makes `float_share` unnecessary.
@@ -48,6 +50,7 @@ class CompileOptions:
     preprocess: str | None = None
     method: CalibrationMethod = "auto"
     percentile: float = 99.99
+    equalize: Literal["none", "auto", "os_plus", "smooth"] = "none"
     search: Literal["fast", "full"] = "fast"
     goal_sqnr: float = 25.0
     float_share: float = 0.1

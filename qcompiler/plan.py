@@ -31,6 +31,7 @@ class QuantPlan:
         outputs: Node name to the quantization of its output, for all its readers, which read it as float.
         floats: Node or tensor name to the reason why it stays float.
         groups: Tensors that share one scale (inputs of a Concat).
+        equalize: Site to "shift" and "scale" by channel, of the rewrites that the scales presuppose.
         notes: Facts of the planner for the report, by tensor: method, clipping threshold, ...
     """
 
@@ -40,6 +41,7 @@ class QuantPlan:
     outputs: dict[str, TensorQuant] = field(default_factory=dict)
     floats: dict[str, str] = field(default_factory=dict)
     groups: list[tuple[str, ...]] = field(default_factory=list)
+    equalize: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
@@ -57,6 +59,8 @@ class QuantPlan:
             "float": self.floats,
             "groups": [list(group) for group in self.groups],
         }
+        if self.equalize:
+            document["equalize"] = self.equalize
         return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"
 
     @classmethod
@@ -78,6 +82,7 @@ class QuantPlan:
                 },
                 floats={str(key): str(reason) for key, reason in document.get("float", {}).items()},
                 groups=[tuple(group) for group in document.get("groups", [])],
+                equalize={str(key): _equalize_from_json(item) for key, item in document.get("equalize", {}).items()},
             )
             for name, entry in document["nodes"].items():
                 plan.nodes[name] = tuple(int(index) for index in entry.get("activations", ()))
@@ -104,6 +109,13 @@ class QuantPlan:
             return cls.from_json(path.read_bytes(), str(path))
         except OSError as error:
             raise UsageError(f"cannot read the plan: {error.strerror}", where=str(path)) from error
+
+
+def _equalize_from_json(entry: dict[str, Any]) -> dict[str, list[float]]:
+    found = {key: [float(number) for number in entry[key]] for key in ("shift", "scale")}
+    if len(found["shift"]) != len(found["scale"]) or not all(0 < number < float("inf") for number in found["scale"]):
+        raise ValueError("a rewrite has a shift and a positive scale for each channel")
+    return found
 
 
 def _quant_to_json(quant: TensorQuant) -> dict[str, Any]:

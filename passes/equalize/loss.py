@@ -15,9 +15,14 @@ CLIPS = (1.0, 0.7, 0.5)
 OUTPUTS = 128
 """Output channels of each reader that the loss is taken on."""
 
+SMALLEST_SIGNAL = 0.1
+"""Of a row, as a share of the median."""
+
 
 class SiteLoss:
-    """|Q((x - z) / s) Q(diag(s) W) - (x - z) W|^2 over |x W - mean|^2, averaged over the readers of a site.
+    """|Q((x - z) / s) Q(diag(s) W) - (x - z) W|^2 over |x W - mean|^2, averaged over rows and readers.
+
+    Each row (a token) counts by its own signal: a few with massive activations would hide what happens to all others.
 
     Activations are int8 with one scale, the best of `CLIPS`; weights int8 with a scale per output channel.
 
@@ -28,7 +33,7 @@ class SiteLoss:
     def __init__(self, site: Site, rows: Reals, qmax: int = 127) -> None:
         self._rows, self._qmax = rows, qmax
         self._weights: list[Reals] = []
-        self._signals: list[float] = []
+        self._signals: list[Reals] = []
         for reader in site.readers:
             weight = constant_array(reader.weight.value)
             assert weight is not None
@@ -37,7 +42,8 @@ class SiteLoss:
             matrix = matrix[:, :: max(1, matrix.shape[1] // OUTPUTS)]
             product = rows @ matrix
             self._weights.append(matrix)
-            self._signals.append(float(np.square(product - product.mean(0)).mean()) or 1.0)
+            signal = np.square(product - product.mean(0)).mean(1)
+            self._signals.append(np.maximum(signal, SMALLEST_SIGNAL * float(np.median(signal)) or 1.0))
 
     def __call__(self, wanted: ShiftScale | None = None, clips: Sequence[float] = CLIPS) -> float:
         """The loss; of the tensor as it is where nothing is given. Parameters are by channel of the readers."""
@@ -56,7 +62,7 @@ class SiteLoss:
             step = np.float32(top * clip / self._qmax)
             codes = np.clip(np.rint(rows / step), -self._qmax, self._qmax) * step
             loss = sum(
-                float(np.square(codes @ weight - target).mean()) / signal
+                float((np.square(codes @ weight - target).mean(1) / signal).mean())
                 for weight, target, signal in zip(prepared, exact, self._signals, strict=True)
             )
             best = min(best, loss / len(weights))

@@ -32,7 +32,7 @@ class SwitchedModel:
 
     def __init__(self, model: ir.Model, plan: QuantPlan, feeds: Sequence[Feeds], *, threads: int = 0) -> None:
         switched, self._switches, self._scales = _with_switches(model, plan)
-        _judge_scores(switched.graph)
+        judge_scores(switched.graph)
         shapes = _add_shapes(switched, self._switches)
         self._session = Session(switched, threads=threads)
         self._feeds = feeds
@@ -73,13 +73,7 @@ class SwitchedModel:
     ) -> float:
         """The same on one sample."""
         outputs = self._run(self._feeds[index], quantized, scales or {})
-        return _geometric_mean(
-            [
-                _noise(wanted, outputs[name])
-                for name, wanted in self._reference(index).items()
-                if wanted.dtype.kind == "f" and wanted.size  # scores and features; indices follow from them
-            ]
-        )
+        return output_noise(self._reference(index), outputs)
 
     def _reference(self, index: int) -> Arrays:
         if index not in self._references:
@@ -98,6 +92,17 @@ class SwitchedModel:
 def decibels(noise: float) -> float:
     """SQNR in dB of a noise over signal power."""
     return float("inf") if noise == 0 else -10 * float(np.log10(noise))
+
+
+def output_noise(reference: Arrays, outputs: Arrays) -> float:
+    """Noise over signal power of one sample: geometric mean over float outputs."""
+    return _geometric_mean(
+        [
+            _noise(wanted, outputs[name])
+            for name, wanted in reference.items()
+            if wanted.dtype.kind == "f" and wanted.size  # scores and features; indices follow from them
+        ]
+    )
 
 
 def _geometric_mean(ratios: Sequence[float]) -> float:
@@ -143,7 +148,7 @@ def _with_switches(model: ir.Model, plan: QuantPlan) -> tuple[ir.Model, dict[str
     return copy, switches, _free_scales(graph, plan, names)
 
 
-def _judge_scores(graph: ir.Graph) -> None:
+def judge_scores(graph: ir.Graph) -> None:
     """Where an output is a Softmax or Sigmoid of scores, the scores stand in for it.
 
     Scores move evenly with the noise; probabilities hide most of it and tip over where two classes are close, so that a
