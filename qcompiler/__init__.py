@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qcompiler.api import compile, lint, verify
+    from qcompiler.api import certify, compile, lint, verify
     from qcompiler.calibration.table import CalibrationTable
     from qcompiler.driver import compile_model
     from qcompiler.errors import (
@@ -55,6 +55,7 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "__version__",
+    "certify",
     "compile",
     "compile_model",
     "export",
@@ -65,7 +66,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "compile": "api", "lint": "api", "verify": "api", "compile_model": "driver", "CompileOptions": "options",
+    "certify": "api", "compile": "api", "lint": "api", "verify": "api", "compile_model": "driver",
+    "CompileOptions": "options",
     "CompileResult": "result", "Target": "target", "QuantScheme": "scheme", "QuantPlan": "plan",
     "CalibrationTable": "calibration.table", "export": "torch_export", "load_model": "reading", "save_model": "saving",
 }  # fmt: skip

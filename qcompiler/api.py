@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
+    from qcompiler.certification.certificate import Certificate
     from qcompiler.diagnostics import Diagnostic
     from qcompiler.evaluation.verify import Verification
     from qcompiler.options import CalibrationInput, CompileOptions
@@ -98,3 +99,30 @@ def verify(
     else:
         samples = open_source(calibration, input_specs(first), preprocess=preprocess, max_samples=max_samples)
     return verify_models(first, second, samples, min_sqnr=min_sqnr, min_cosine=min_cosine, threads=threads)
+
+
+def certify(
+    first: str | Path | onnx.ModelProto | ir.Model, second: str | Path | onnx.ModelProto | ir.Model,
+    calibration: CalibrationInput | None = None, *, samples: int = 2, preprocess: str | None = None,
+    max_samples: int | None = None, seed: int = 0, threads: int = 0,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Certificate:  # fmt: skip
+    """Prove that two float models compute the same, on random inputs and on `calibration`: `.holds`, or `.reason`.
+
+    Args:
+        samples: Random inputs, every second with two rows.
+        max_samples: Calibration samples to read at most; None means 4.
+        shapes: Input name to shape, for random inputs.
+
+    Raises:
+        QcompileError: A file can't be read, the interfaces differ, the data doesn't fit.
+    """
+    from qcompiler.calibration.data import input_specs, open_source
+    from qcompiler.certification.certify import certify_models
+    from qcompiler.reading import as_model
+
+    one, other = as_model(first, any_domain=True), as_model(second, any_domain=True)
+    real = [] if calibration is None else list(
+        open_source(calibration, input_specs(one), preprocess=preprocess, max_samples=max_samples or 4)
+    )  # fmt: skip
+    return certify_models(one, other, real, samples=samples, seed=seed, shapes=shapes or None, threads=threads)

@@ -125,7 +125,8 @@ COMPILE_SETTINGS: Mapping[str, Parse] = {
     "search": _choice("fast", "full"), "goal_sqnr": _number(float), "float_share": _number(float, 0.0, 1.0),
     "min_sqnr": _number(float), "min_cosine": _number(float, -1.0, 1.0), "max_samples": _number(int, 1),
     "shapes": parse_shapes, "passes": _pass_edits, "dump_after": _texts(","), "dump_dir": _path,
-    "build_check": _choice("auto", "on", "off"), "verify": _flag, "seed": _number(int, 0, 2**63 - 1),
+    "build_check": _choice("auto", "on", "off"), "verify": _flag, "strict": _flag,
+    "seed": _number(int, 0, 2**63 - 1),
     "threads": _number(int, 0, 4096),
 }  # fmt: skip
 """Fields of CompileOptions with what reads them."""
@@ -198,6 +199,15 @@ def checked(raw: Mapping[str, Any], where: Callable[[str], str]) -> dict[str, An
             )
         settings[key] = SETTINGS[key](value, where(spelled))
     return settings
+
+
+def count(value: Any, where: str) -> int:
+    """A whole number of at least 0, for options that are no settings.
+
+    Raises:
+        UsageError: It is none.
+    """
+    return int(_number(int, 0, 4096)(value, where))
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> str:

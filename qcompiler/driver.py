@@ -23,7 +23,7 @@ from qcompiler.calibration.thresholds import find_threshold
 from qcompiler.diagnostics import DiagnosticLog, Severity
 from qcompiler.dumps import dump_hook
 from qcompiler.emitter import EmitContext, Legalized
-from qcompiler.equivalence import EquivalenceGuard
+from qcompiler.equivalence import EquivalenceGuard, make_guard, undone_passes
 from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.evaluation.compare import Comparison, compare_emitted, missed_gates
 from qcompiler.filters import nodes_kept_float
@@ -102,7 +102,7 @@ class _Run:
             model, named = Pipeline([NameEverything()], self.hooks()).run(model)  # onnxruntime refuses equal node names
             self.runs += named
             source = self.calibration_source(model)
-            guard = EquivalenceGuard([source.peek()], options.threads)
+            guard = make_guard(model, source.peek(), options)
         with self.phase("normalize"):
             model = self.float_passes(model, guard)
         with self.phase("equalize"):
@@ -162,7 +162,8 @@ class _Run:
             extra_files=extra,
             check=check,
             seconds=self.seconds,
-            gates=missed_gates(verification.items(), options),
+            gates=(*missed_gates(verification.items(), options), *undone_passes(self.runs, options)),
+            certificates=guard.kept(),
         )
 
     @contextmanager

@@ -1,86 +1,92 @@
-"""The proof that float rewrites keep the function: both graphs run on the same real inputs."""
+"""The guard that proves float rewrites while a model is compiled."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import onnx_ir as ir
 
-from qcompiler.errors import ModelError
-from qcompiler.session import Arrays, Feeds, Session
+from qcompiler.calibration.feeds import can_slice, slice_rows
+from qcompiler.calibration.inputs import input_specs
+from qcompiler.calibration.synthetic import random_feeds
+from qcompiler.certification.certificate import Certificate
+from qcompiler.certification.prove import Inputs, prove
+from qcompiler.graph import constant_array
+from qcompiler.options import CompileOptions
+from qcompiler.pipeline import PassRun
+from qcompiler.session import Feeds
 
-RELATIVE_BOUND = 2e-4
-"""Largest difference allowed, as a share of the output's largest magnitude.
-
-float32 has 2^-24 = 6e-8 per operation; sums reordered over a few thousand terms in a few hundred layers stay below
-2^11.5 times that. A wrong rewrite is off by far more.
-"""
-
-HALF_BOUND = 2.0**-9
-"""The same for outputs in float16: two results around a rounding boundary end 2^-10 apart."""
+DOUBLE_BYTES = 64 << 20
+"""Weights, embedding tables left out, up to which a compile proves in float64; above, float64 costs too much of it."""
+DOUBLE_PLACES = 150
+"""The same for kernel places of all convolutions together, as each becomes a product of its own."""
+JUDGE_BYTES = 1 << 30
+"""Up to here a difference found in float32 is judged again in float64."""
 
 
 @dataclass(slots=True)
 class EquivalenceGuard:
-    """A `Guard` for `Pipeline`: compares all outputs of two models on a few samples.
+    """A `Guard` for `Pipeline`: a certificate for each comparison.
 
     Attributes:
-        worst: The largest relative difference seen by the last call that passed.
+        samples: Real inputs.
+        random: Seeded inputs; see `qcompiler.calibration.synthetic.random_feeds`.
+        double: Prove in float64 where that is affordable: for passes that compute new weights. Passes that only move
+            and rename are proven in float32 and judged again in float64 where they seem wrong.
+        certificates: One for each comparison so far.
     """
 
     samples: Sequence[Feeds]
     threads: int = 0
-    bound: float = RELATIVE_BOUND
-    worst: float = 0.0
-    _known: tuple[ir.Model, list[Arrays]] | None = field(default=None, repr=False)
+    random: Sequence[Feeds] = ()
+    double: bool = False
+    certificates: list[Certificate] = field(default_factory=list)
 
-    def reference(self, model: ir.Model) -> list[Arrays]:
-        """Outputs of `model` on the samples, kept for later calls with the same object."""
-        if self._known is None or self._known[0] is not model:  # not its id: a later model may get it
-            session = Session(model, threads=self.threads)
-            self._known = (model, [session.run_sample(sample) for sample in self.samples])
-        return self._known[1]
+    def __call__(self, before: ir.Model, after: ir.Model, passes: Sequence[str] = ()) -> str:
+        """The reason why the models differ; empty where they agree."""
+        inputs, names = Inputs(self.samples, self.random), tuple(passes)
+        double = self.double and max(double_cost(before), double_cost(after)) <= 1
+        made = prove(before, after, inputs, double=double, passes=names, threads=self.threads)
+        if not made.holds and not double and not made.failure and double_cost(before) * DOUBLE_BYTES <= JUDGE_BYTES:
+            second = prove(before, after, inputs, double=True, passes=names, threads=self.threads)
+            made = made if second.arithmetic == "float32" else second
+        self.certificates.append(made)
+        return made.reason
 
-    def __call__(self, before: ir.Model, after: ir.Model) -> str:
-        expected = self.reference(before)
-        try:
-            session = Session(after, threads=self.threads)
-            actual = [session.run(sample) for sample in self.samples]
-        except ModelError as error:
-            return f"the rewritten model does not run: {error.message}"
-        except Exception as error:  # onnxruntime's run-time errors have no common base
-            return f"the rewritten model does not run: {str(error).splitlines()[0][:200]}"
-        worst = 0.0
-        for one, other in zip(expected, actual, strict=True):
-            for (name, wanted), found in zip(one.items(), other.values(), strict=True):
-                difference = relative_difference(wanted, found)
-                if not difference <= (max(self.bound, HALF_BOUND) if wanted.dtype == np.float16 else self.bound):
-                    return f"output {name!r} differs by {difference:.2g} of its largest magnitude"
-                worst = max(worst, difference)
-        self.worst = worst
-        return ""
+    def kept(self) -> tuple[Certificate, ...]:
+        """Certificates without those of runs that were judged pass by pass afterwards."""
+        return tuple(dict.fromkeys(item for item in self.certificates if item.holds or len(item.passes) <= 1))
 
 
-def relative_difference(
-    wanted: np.ndarray[tuple[int, ...], np.dtype[np.generic]], found: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
-) -> float:
-    """max |wanted - found| / max |wanted|; 0 where equal, NaN and infinities included.
+def make_guard(model: ir.Model, sample: Feeds, options: CompileOptions) -> EquivalenceGuard:
+    """The guard of a compile: one row of real data, and a random batch of two rows."""
+    specs = input_specs(model)
+    row = slice_rows(sample, specs, 0, 1) if can_slice(sample, specs) else sample
+    shapes = {name: profile[1] for name, profile in options.shapes.items()}
+    random = random_feeds(model, seed=options.seed, shapes=shapes or None)
+    return EquivalenceGuard([row], options.threads, random)
 
-    Integers count as different outright, save that up to 0.1% may move: an arg-max between equal scores.
-    """
-    if wanted.shape != found.shape or wanted.dtype != found.dtype:
-        return float("inf")
-    if wanted.size == 0:
-        return 0.0
-    if wanted.dtype.kind not in "f":
-        return 0.0 if np.mean(wanted != found) <= 1e-3 else float("inf")
-    one, other = wanted.astype(np.float64), found.astype(np.float64)
-    same = (one == other) | (np.isnan(one) & np.isnan(other))
-    if same.all():
-        return 0.0
-    with np.errstate(invalid="ignore"):
-        difference = np.abs(one - other)[~same].max()
-    peak = np.abs(one[np.isfinite(one)]).max(initial=0.0)
-    return float(difference / peak) if peak else float(difference)
+
+def undone_passes(runs: Iterable[PassRun], options: CompileOptions) -> list[str]:
+    """A line for each pass that was taken back, where `strict` makes that a missed gate."""
+    return [f"{run.name} was undone: {run.undone}" for run in runs if run.undone and options.strict]
+
+
+def double_cost(model: ir.Model) -> float:
+    """What a proof in float64 takes, as a share of what a compile allows for it."""
+    weights = sum(
+        value.const_value.nbytes
+        for value in model.graph.initializers.values()
+        if value.const_value is not None and any(use.node.op_type != "Gather" for use in value.uses())
+    )
+    places = 0
+    for node in model.graph.all_nodes():
+        shape = node.inputs[1].shape if node.op_type == "Conv" and node.inputs[1] is not None else None
+        if shape is not None and constant_array(node.inputs[1]) is not None:
+            sizes = [size if isinstance(size, int) else 1 for size in shape[2:]]
+            product = 1
+            for size in sizes:
+                product *= size
+            places += product
+    return max(weights / DOUBLE_BYTES, places / DOUBLE_PLACES)

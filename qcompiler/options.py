@@ -41,6 +41,7 @@ class CompileOptions:
         passes: Edits of the pass list: "+name" adds, "-name" removes.
         dump_after: Names of passes after which the model is written to `dump_dir`.
         build_check: NVIDIA's parser and builder: "auto" (where installed), "on" (an error where absent), "off".
+        strict: A rewrite that its certificate takes back is a missed gate.
         threads: onnxruntime threads while compiling; 0 lets it choose.
     """
 
@@ -69,5 +70,6 @@ class CompileOptions:
     dump_dir: Path | None = None
     build_check: Literal["auto", "on", "off"] = "auto"
     verify: bool = True
+    strict: bool = False
     seed: int = 0
     threads: int = 0

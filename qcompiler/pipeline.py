@@ -86,8 +86,8 @@ class PassRun:
 
 
 Hook = Callable[[Pass, ir.Model], None]
-Guard = Callable[[ir.Model, ir.Model], str]
-"""Compares the model before and after a pass; returns the reason of a difference, empty where they agree."""
+Guard = Callable[[ir.Model, ir.Model, Sequence[str]], str]
+"""Compares the model before and after the passes so called; returns the reason of a difference, empty where none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,8 @@ class Pipeline:
             return model, tuple(self._run_one(item, model) for item in self.passes)
         before = model.clone()
         runs = tuple(self._run_one(item, model) for item in self.passes)
-        if not any(run.outcome.modified for run in runs) or not self.guard(before, model):
+        acted = tuple(dict.fromkeys(run.name for run in runs if run.outcome.modified))
+        if not acted or not self.guard(before, model, acted):
             return model, runs
         return self._run_guarded(before)
 
@@ -120,7 +121,7 @@ class Pipeline:
         for item in self.passes:
             before = model.clone()
             run = self._run_one(item, model)
-            reason = self.guard(before, model) if run.outcome.modified and item.keeps_float else ""
+            reason = self.guard(before, model, (item.name,)) if run.outcome.modified and item.keeps_float else ""
             if reason:
                 model = before
                 finding = Diagnostic("QC401", Severity.WARNING, item.name, f"undone: {reason}", "report this model")

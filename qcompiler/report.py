@@ -36,6 +36,7 @@ def report_document(result: CompileResult) -> dict[str, Any]:
         "verification": {name: comparison_document(item) for name, item in sorted(result.verification.items())},
         "check": {key: plain(value) for key, value in sorted(result.check.items()) if key != "seconds"},
         "passes": [_pass_document(run) for run in result.runs],
+        "certificates": [item.to_json() for item in result.certificates],
         "diagnostics": [item.to_json() for item in result.diagnostics],
         "gates": list(result.gates),
     }

@@ -17,6 +17,7 @@ from qcompiler.session import Arrays, Feeds
 from qcompiler.target import Target
 
 if TYPE_CHECKING:
+    from qcompiler.certification.certificate import Certificate
     from qcompiler.evaluation.compare import Comparison
 
 
@@ -37,6 +38,7 @@ class CompileResult:
         check: Verdict of the runtime's own tools; empty where they are absent.
         seconds: Wall time by phase; never written to hashed files.
         gates: Bounds of the user that were missed, one line each; empty when all are met.
+        certificates: Proofs that the float rewrites kept the function, in order.
     """
 
     source: str
@@ -56,6 +58,7 @@ class CompileResult:
     check: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     gates: tuple[str, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write the bundle; nothing is left behind where that fails.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from qcompiler.report import float_nodes, graph_document, quantized_by_op, worst
 
 if TYPE_CHECKING:
+    from qcompiler.certification.certificate import Certificate
     from qcompiler.evaluation.compare import TensorFidelity
     from qcompiler.evaluation.verify import Verification
     from qcompiler.result import CompileResult
@@ -92,6 +93,20 @@ def show_verification(found: Verification) -> None:
         )
 
 
+def show_certificate(found: Certificate) -> None:
+    """The lines of `qcompile certify`."""
+    out = console()
+    out.print(f"{found.calibration} calibration and {found.random} random samples, {found.arithmetic}, "
+              f"bound {found.bound:.1e}")  # fmt: skip
+    for word, item in (("outputs", found.outputs), ("worst", found.worst), ("first", found.first)):
+        if item is not None:
+            line = f"{word:<8} {escape(item.name)}: {item.difference:.1e} of its largest magnitude ({item.sample})"
+            out.print(line, soft_wrap=True)
+    for note in found.notes:
+        out.print(f"note     {escape(note)}", soft_wrap=True)
+    out.print("equal within the bound" if found.holds else "[bold red]different[/]")
+
+
 def _sections(
     result: CompileResult, output: Path | None, seconds: float, verbose: int
 ) -> Iterable[tuple[str, list[str]]]:
@@ -102,6 +117,8 @@ def _sections(
     yield "int8", [_quantized_line(result)]
     yield "float", _float_lines(result, verbose)
     yield "kernels", _kernel_lines(result)
+    if result.certificates:
+        yield "rewrites", _certificate_lines(result.certificates)
     yield "calibration", _calibration_lines(result.calibration)
     if result.check:
         yield "NVIDIA", _check_lines(result.check)
@@ -149,6 +166,17 @@ def _float_lines(result: CompileResult, verbose: int) -> list[str]:
         if hidden > 0
         else lines or ["nothing that could be int8"]
     )
+
+
+def _certificate_lines(certificates: Sequence[Certificate]) -> list[str]:
+    """One line where all hold, the culprits besides where not."""
+    passes = dict.fromkeys(name for item in certificates if item.holds for name in item.passes)
+    worst = max((item.outputs.difference for item in certificates if item.holds and item.outputs), default=0.0)
+    means = dict.fromkeys(item.arithmetic for item in certificates)
+    line = f"{len(passes)} proven in {' and '.join(means)}, largest difference {worst:.1g} of the output"
+    lies = [f"[bold red]{escape(', '.join(item.passes))} undone:[/] {escape(item.reason)}"
+            for item in certificates if not item.holds]  # fmt: skip
+    return [line, *lies]
 
 
 def _kernel_lines(result: CompileResult) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -115,7 +116,7 @@ def test_guard_leaves_passes_that_make_no_claim() -> None:
 
 
 def test_guard_is_not_asked_where_nothing_changed() -> None:
-    def never(before: ir.Model, after: ir.Model) -> str:
+    def never(before: ir.Model, after: ir.Model, passes: Sequence[str]) -> str:
         raise AssertionError
 
     given = chain()

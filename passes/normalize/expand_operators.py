@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import onnx_ir as ir
@@ -37,13 +37,14 @@ _DOMAIN = "qcompile.expanded"
 class ExpandOperators(Pass):
     """A composite operator becomes its definition in ONNX where the target does not take it.
 
-    Taken apart are the members of `COMPOSITE_OPS` that are not native, and every operator that has a definition and
+    Taken apart are the members of `composite_ops` that are not native, and every operator that has a definition and
     does not exist in the target's opset. Needs types on the operands (`infer-shapes`).
     """
 
     name: ClassVar[str] = "expand-operators"
     opset: int = 19
     native_ops: frozenset[str] = frozenset()
+    composite_ops: frozenset[str] = field(default=COMPOSITE_OPS, repr=False)
 
     def run(self, model: ir.Model) -> Outcome:
         source = model.opset_imports[""]
@@ -71,7 +72,7 @@ class ExpandOperators(Pass):
 
     def _unwanted(self, node: ir.Node, source: int) -> bool:
         lacking = find_schema(node.op_type, self.opset) is None and find_schema(node.op_type, source) is not None
-        return lacking or (node.op_type in COMPOSITE_OPS and node.op_type not in self.native_ops)
+        return lacking or (node.op_type in self.composite_ops and node.op_type not in self.native_ops)
 
 
 def _definition(node: ir.Node, opset: int, number: int) -> ir.Function | None:

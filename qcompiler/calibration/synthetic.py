@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,14 +38,7 @@ def synthetic_batches(model: ir.Model, *, samples: int = 8, seed: int = 0, shape
     Raises:
         CalibrationError: A name in `shapes` that is no input or does not fit it, or onnxruntime cannot run such a feed.
     """
-    inputs = input_specs(model)
-    fixed = _check_shapes(inputs, shapes or {})
-    bounds = {value.name: index_bound(value) for value in model.graph.inputs if value.name}
-
-    def make(index: int) -> Arrays:
-        random = np.random.default_rng([seed, index])
-        sizes = _sizes(inputs, fixed, index)
-        return {spec.name: _array(spec, sizes[spec.name], bounds.get(spec.name), random) for spec in inputs}
+    make = _maker(model, seed, shapes, batch=1)
 
     def records() -> Iterator[Record]:
         for index in range(samples):
@@ -54,7 +47,33 @@ def synthetic_batches(model: ir.Model, *, samples: int = 8, seed: int = 0, shape
             )
 
     _try(model, make(0))
-    return Source("synthetic", "synthetic inputs", records, inputs)
+    return Source("synthetic", "synthetic inputs", records, input_specs(model))
+
+
+def random_feeds(
+    model: ir.Model, *, samples: int = 1, seed: int = 0, batch: int = 2, shapes: Shapes | None = None
+) -> list[Arrays]:
+    """Feeds like those of `synthetic_batches` with another batch size where that is free; nobody tried to run them.
+
+    Raises:
+        CalibrationError: A name in `shapes` that is no input or does not fit it.
+    """
+    make = _maker(model, seed, shapes, batch=batch)
+    return [make(index) for index in range(samples)]
+
+
+def _maker(model: ir.Model, seed: int, shapes: Shapes | None, *, batch: int) -> Callable[[int], Arrays]:
+    """Index of a sample to its feed."""
+    inputs = input_specs(model)
+    fixed = _check_shapes(inputs, shapes or {})
+    bounds = {value.name: index_bound(value) for value in model.graph.inputs if value.name}
+
+    def make(index: int) -> Arrays:
+        random = np.random.default_rng([seed, index])
+        sizes = _sizes(inputs, fixed, index, batch)
+        return {spec.name: _array(spec, sizes[spec.name], bounds.get(spec.name), random) for spec in inputs}
+
+    return make
 
 
 def _try(model: ir.Model, feed: Arrays) -> None:
@@ -88,7 +107,7 @@ def _check_shapes(inputs: Sequence[InputSpec], shapes: Shapes) -> Shapes:
     return shapes
 
 
-def _sizes(inputs: Sequence[InputSpec], fixed: Shapes, index: int) -> dict[str, tuple[int, ...]]:
+def _sizes(inputs: Sequence[InputSpec], fixed: Shapes, index: int, batch: int) -> dict[str, tuple[int, ...]]:
     named: dict[str, int] = {}
     for spec in inputs:
         for dim, size in zip(spec.shape, fixed.get(spec.name, ()), strict=False):
@@ -105,7 +124,7 @@ def _sizes(inputs: Sequence[InputSpec], fixed: Shapes, index: int) -> dict[str, 
             elif isinstance(dim, str) and dim in named:
                 size = named[dim]
             else:
-                size = _size(spec, axis, index)
+                size = _size(spec, axis, index, batch)
                 if isinstance(dim, str):
                     named[dim] = size
             sizes.append(size)
@@ -113,14 +132,14 @@ def _sizes(inputs: Sequence[InputSpec], fixed: Shapes, index: int) -> dict[str, 
     return result
 
 
-def _size(spec: InputSpec, axis: int, index: int) -> int:
+def _size(spec: InputSpec, axis: int, index: int, batch: int) -> int:
     rank, name = len(spec.shape), str(spec.shape[axis] or "").lower()
     if "past" in spec.name.lower() or "cache" in spec.name.lower():
-        return 1 if axis == 0 else 0
+        return batch if axis == 0 else 0
     if "past" in name and "+" not in name and "total" not in name:
         return 0
     if axis == 0 and (rank > 1 or "batch" in name):
-        return 1
+        return batch
     if rank == 4 and spec.dtype.kind == "f":
         channels_last = spec.shape[-1] in (1, 3, 4)
         if axis == (3 if channels_last else 1):

@@ -4,6 +4,7 @@ VERBS: dict[str, str] = {
     "compile": "compile a model (the default: `qcompile MODEL` is `qcompile compile MODEL`)",
     "lint": "check a Q/DQ graph against a target's rules, without its runtime",
     "verify": "compare two models on the same inputs",
+    "certify": "prove that two float models compute the same",
     "analyze": "outliers of activations, and how much the calibration set matters",
     "export": "export a torch module to ONNX, compared with torch at several sizes",
     "targets": "list targets and the rules that each enforces",

@@ -41,6 +41,7 @@ def parser() -> Parser:
     data.add_argument("--percentile", metavar="P", help="for --method percentile")
     data.add_argument("--min-sqnr", metavar="DB", help="exit 1 where a float output has a lower signal to noise ratio")
     data.add_argument("--min-cosine", metavar="C", help="exit 1 where a float output has a lower mean cosine")
+    data.add_argument("--strict", action="store_true", help="exit 1 where a float rewrite fails its certificate")
     data.add_argument(
         "--no-verify", dest="verify", action="store_false", help="skip the comparison with the float model"
     )

@@ -1,4 +1,4 @@
-"""The guard that compares float graphs, and what it takes for a difference."""
+"""What it takes for a difference."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qcompiler.equivalence import RELATIVE_BOUND, EquivalenceGuard, relative_difference
-from tests.building import build
-from tests.equivalence import random_feeds
+from qcompiler.certification.difference import relative_difference
 
 Array = np.ndarray[Any, Any]
 INF, NAN = np.float32("inf"), np.float32("nan")
@@ -46,7 +44,7 @@ def test_difference_is_relative_to_the_largest_magnitude(
     ],
 )
 def test_what_can_never_pass(one: Array, other: Array) -> None:
-    assert not relative_difference(one, other) <= 1e30
+    assert relative_difference(one, other) == float("inf")
 
 
 def test_few_integers_may_move() -> None:
@@ -56,38 +54,3 @@ def test_few_integers_may_move() -> None:
     assert relative_difference(one, other) == 0.0
     other[:3] = 1
     assert relative_difference(one, other) == float("inf")
-
-
-def scaled(factor: float, outputs: str = "float[N, 4] y") -> Any:
-    return build(f"m (float[N, 4] x) => ({outputs}) {{ y = Mul(x, f) }}", f=np.float32(factor))
-
-
-def test_guard_accepts_rounding_and_remembers_the_worst() -> None:
-    model = scaled(1.0)
-    guard = EquivalenceGuard([random_feeds(model), random_feeds(model, seed=1)])
-    assert guard(model, scaled(1.0)) == ""
-    assert guard.worst == 0.0
-    assert guard(model, scaled(1.0 + 0.5 * RELATIVE_BOUND)) == ""
-    assert guard.worst == pytest.approx(0.5 * RELATIVE_BOUND, rel=0.01)
-
-
-def test_guard_names_the_output_and_the_size_of_the_difference() -> None:
-    model = scaled(1.0)
-    guard = EquivalenceGuard([random_feeds(model)])
-    assert guard(model, scaled(1.5)) == "output 'y' differs by 0.5 of its largest magnitude"
-
-
-def test_guard_refuses_a_model_that_does_not_run() -> None:
-    model = scaled(1.0)
-    guard = EquivalenceGuard([random_feeds(model)])
-    broken = scaled(1.0)
-    broken.graph[0].op_type = "NoSuchOperator"
-    assert "the rewritten model does not run" in guard(model, broken)
-    shapes = build("m (float[N, 4] x) => (float[N, 5] y) { y = Reshape(x, s) }", s=np.array([-1, 5]))
-    assert "the rewritten model does not run" in guard(model, shapes)  # 12 elements in rows of 5
-
-
-def test_each_model_is_compared_with_its_own_outputs() -> None:
-    guard = EquivalenceGuard([random_feeds(scaled(1.0))])
-    for factor in (1.0, 2.0, 3.0, 4.0, 5.0):  # freed each time, so that addresses come back
-        assert guard(scaled(factor), scaled(factor)) == ""
