@@ -66,6 +66,7 @@ def decide(
     method: Method = "auto",
     float_nodes: frozenset[str] = frozenset(),
     goal: float = 25.0,
+    share: float = 0.1,
     threads: int = 0,
     progress: Callable[[], None] = lambda: None,
 ) -> Decision:
@@ -80,6 +81,8 @@ def decide(
         model: In canonical form; left as it is.
         feeds: A few calibration samples.
         float_nodes: Names of nodes that are not quantized.
+        share: Of the multiply-adds that may stay float. Where the attention products fit, rewrites are judged without
+            them: no rewrite takes away their noise, which hides what is gained, and which tuning takes away.
     """
     start = time.perf_counter()
     quantized = select_sites(model, target.placement, float_nodes).activations
@@ -91,23 +94,25 @@ def decide(
     for site in sites:
         choices[site.name] = choose(site, seen[site.name], METHODS[method])
         progress()
-    measured = {"none": _noise(model, target, {}, feeds, float_nodes, threads)}
+    measured = {"none": _measure(model, target, {}, feeds, float_nodes, share, threads)}
     best, parameters, tried = "none", Parameters(), Parameters()
     for name, nodes in POLICIES.items():
-        if nodes and measured[best] >= goal:
+        if nodes and measured[best].judged >= goal:
             break
         made = _pick(sites, choices, METHODS[method], nodes)
         if made.keys() == tried.keys() and all(made[key] is tried[key] for key in made):
             continue
         tried = made
-        measured[name] = _noise(model, target, made, feeds, float_nodes, threads)
+        measured[name] = _measure(model, target, made, feeds, float_nodes, share, threads)
         progress()
-        if measured[name] >= measured[best] + (GAIN_NODES if nodes else GAIN):
+        gain = measured[name].judged - measured[best].judged
+        if gain >= (GAIN_NODES if nodes else GAIN) and measured[name].total >= measured["none"].total:
             best, parameters = name, made
     facts = {
         "method": method,
         "samples": len(feeds),
-        "sqnr": {name: round(value, 2) for name, value in measured.items()},
+        "sqnr": {name: round(value.total, 2) for name, value in measured.items()},
+        "sqnr_judged": {name: round(value.judged, 2) for name, value in measured.items()},
         "taken": best,
         "sites": {site.name: _described(site, choices[site.name], parameters.get(site.name)) for site in sites},
         "added_nodes": _added(model, parameters),
@@ -150,16 +155,24 @@ def _is_free(site: Site, made: ShiftScale) -> bool:
     return not site.edges or (not made.scales and all(edge.bias is not None and edge.axis == -1 for edge in site.edges))
 
 
-def _noise(
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """SQNR in dB of the outputs: with everything quantized, and with what the rewrite is judged by."""
+
+    total: float
+    judged: float
+
+
+def _measure(
     model: ir.Model,
     target: Target,
     parameters: Parameters,
     feeds: Sequence[Feeds],
     float_nodes: frozenset[str],
+    share: float,
     threads: int,
-) -> float:
-    """SQNR in dB of the outputs with everything quantized: noise of the activations, by the clipping rule that suits
-    best, plus that of the weights."""
+) -> _Measured:
+    """Noise of the activations, by the clipping rule that suits best, plus that of the weights."""
     copy = model.clone()
     FoldShiftScale(parameters).run(copy)
     sites = select_sites(copy, target.placement, float_nodes)
@@ -167,7 +180,7 @@ def _noise(
     thresholds = candidates(table.tensors, target.activation.qmax)
     plan = make_plan(copy, target, sites, thresholds[2.0])
     if not plan.nodes:
-        return np.inf
+        return _Measured(np.inf, np.inf)
     switched = SwitchedModel(copy, plan, feeds, threads=threads)
     scales = {
         power: {
@@ -176,8 +189,17 @@ def _noise(
         }
         for power, found in thresholds.items()
     }
-    rule = choose_rule(switched, switched.nodes, scales)
-    return decibels(rule.noise[rule.power] + _weight_noise(copy, plan, feeds[:FEEDS_FOR_WEIGHTS], threads))
+    products = {str(node.name) for node in copy.graph if node.name in plan.nodes and node.name not in plan.weights}
+    costs = switched.costs
+    fit = products and sum(costs[name] for name in products) <= share * sum(costs.values())
+    weights = _weight_noise(copy, plan, feeds[:FEEDS_FOR_WEIGHTS], threads)
+
+    def total(nodes: frozenset[str]) -> float:
+        rule = choose_rule(switched, nodes, scales)
+        return decibels(rule.noise[rule.power] + weights)
+
+    every = total(frozenset(switched.nodes))
+    return _Measured(every, total(frozenset(switched.nodes) - products) if fit else every)
 
 
 def _weight_noise(model: ir.Model, plan: QuantPlan, feeds: Sequence[Feeds], threads: int) -> float:

@@ -72,7 +72,7 @@ def equalize(
     else:
         decision = decide(
             model, target, _first_feeds(model, source, options), method=options.equalize,
-            float_nodes=frozenset(nodes_kept_float(model, options)), goal=options.goal_sqnr,
+            float_nodes=frozenset(nodes_kept_float(model, options)), goal=options.goal_sqnr, share=options.float_share,
             threads=options.threads, progress=lambda: progress.advance(1),
         )  # fmt: skip
     if not decision.parameters:
