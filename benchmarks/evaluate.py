@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import models
-from benchmarks.latency import session
+from models.session import open_session
 from models.zoo import Array, RealModel, Scores
 
 
@@ -30,7 +30,7 @@ def write_calibration(model: RealModel, folder: Path) -> int:
 def scores(model: RealModel, file: Path, reference: Path, quick: bool) -> Scores:
     """Task scores and fidelity of `file`; its outputs become `reference` where that does not exist yet."""
     test = model.test_set(quick)
-    running = session(file, 0)
+    running = open_session(file)
     outputs: list[Array] = [running.run([model.output], dict(batch))[0] for batch in test.batches]
     if not reference.exists():
         np.savez(reference, *outputs)

@@ -53,7 +53,7 @@ from qcompiler.session import Arrays, Feeds, Session
 from qcompiler.target import Target
 
 GOLDEN_SAMPLES = 3
-TUNING_FEEDS = 24
+TUNING_FEEDS = 16
 """At most so many samples are kept for measuring plans on, one a feed."""
 TUNING_BYTES = 2 << 30
 """Measuring plans needs one more session with all weights; above this it takes more than it gives."""

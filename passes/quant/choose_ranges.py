@@ -19,7 +19,7 @@ from qcompiler.passes.quant.switched_model import NO_NOISE, SwitchedModel, decib
 
 POWERS = (1.5, 1.75, 2.0, 2.5, 3.0, math.inf)
 FEWEST_SAMPLES = 4
-ENOUGH = 0.5
+ENOUGH = 1.0
 """Standard error in dB at which the difference of two rules is known well enough."""
 Scales = dict[str, float]
 
@@ -50,7 +50,7 @@ def choose_rule(switched: SwitchedModel, nodes: Collection[str], scales: Mapping
     """Measure powers with `nodes` quantized, sample by sample, until the best is known.
 
     A power is given up once it is worse than the best by more than two standard errors of their difference; sampling
-    ends when the differences that are left are known to half a decibel. So a smooth model takes a few samples, and one
+    ends when the differences that are left are known to one decibel. So a smooth model takes a few samples, and one
     whose outputs tip over between classes takes many.
     """
     measured: dict[float, list[float]] = {power: [] for power in scales}

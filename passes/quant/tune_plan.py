@@ -24,8 +24,8 @@ from qcompiler.target import Target
 
 FAST_GROUPS, FAST_ROUNDS = 8, 2
 """Bounds of the fast search: at most 2 * 8 measurements for keeping groups float."""
-FULL_SAMPLES = 12
-"""Of each measurement of the full search; the fast one takes half of those that told the rules apart."""
+FAST_SAMPLES, FULL_SAMPLES = 4, 12
+"""Of each measurement with a group in float; half of those that told the rules apart, where these are fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def tune_plan(
         )
     }
     rule = choose_rule(switched, switched.nodes, scales)
-    best, samples = rule.power, FULL_SAMPLES if full else rule.samples // 2
+    best, samples = rule.power, FULL_SAMPLES if full else min(FAST_SAMPLES, rule.samples // 2)
     groups: Sequence[tuple[str, ...]] = node_groups(model, plan.nodes, whole_attention=target.placement.whole_attention)
     if not full:
         groups = _noisiest(model, plan, groups, _local_noise(tensors, sites, thresholds[best], target.activation.qmax))
