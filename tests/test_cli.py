@@ -93,7 +93,7 @@ def test_public_names_exist() -> None:
 
 def test_help_names_every_flag_and_fits() -> None:
     done = command("--help")
-    for verb in ("compile", "lint", "verify", "targets", "passes"):
+    for verb in ("compile", "lint", "verify", "certify", "targets", "passes"):
         assert re.search(rf"^\s*(verbs: )?{verb}\s", done.stdout, re.MULTILINE)
     for field in CompileOptions.__dataclass_fields__:
         flag = {"shapes": "--shape", "verify": "--no-verify"}.get(field, f"--{field.replace('_', '-')}")

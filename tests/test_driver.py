@@ -17,9 +17,11 @@ from qcompiler import registry
 from qcompiler.diagnostics import Severity
 from qcompiler.driver import compile_model
 from qcompiler.errors import UsageError
+from qcompiler.graph import add_initializer, make_node
 from qcompiler.options import CompileOptions
 from qcompiler.pipeline import Outcome, Pass
 from qcompiler.registry import find_target, make_emitter, target_names
+from qcompiler.report import report_document
 from qcompiler.result import CompileResult
 from qcompiler.saving import save_model
 from qcompiler.session import run_all
@@ -279,16 +281,107 @@ class DoubleGains(Pass):
         return Outcome(True, ("all",))
 
 
-def test_a_pass_that_lies_is_undone_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = compiled("cnn")
-    point = EntryPoint("double-gains", "tests.test_driver:DoubleGains", registry.PASS_GROUP)
+@dataclass(frozen=True)
+class NudgeWeight(Pass):
+    """Scales the first weight by 1.001."""
+
+    name: ClassVar[str] = "nudge-weight"
+
+    def run(self, model: ir.Model) -> Outcome:
+        value = next(item for item in model.graph.initializers.values() if item.dtype == ir.DataType.FLOAT)
+        assert value.const_value is not None
+        value.const_value = ir.tensor(value.const_value.numpy() * np.float32(1.001), name=value.name)
+        return Outcome(True, (str(value.name),))
+
+
+@dataclass(frozen=True)
+class ClipInput(Pass):
+    """Clips at what calibration saw: wrong beyond."""
+
+    name: ClassVar[str] = "clip-input"
+
+    def run(self, model: ir.Model) -> Outcome:
+        given = model.graph.inputs[0]
+        bounds = [add_initializer(model.graph, np.array(item, np.float32), f"clip{item}") for item in (-9.0, 0.5)]
+        uses = tuple(given.uses())
+        made = make_node("Clip", [given, *bounds], output="clipped", dtype=given.dtype, shape=given.shape)
+        model.graph.insert_before(model.graph[0], made)
+        for use in uses:
+            use.node.replace_input_with(use.idx, made.outputs[0])
+        return Outcome(True, ("x",))
+
+
+@dataclass(frozen=True)
+class FixBatch(Pass):
+    """Reshapes an output to one row: right for batches of one alone."""
+
+    name: ClassVar[str] = "fix-batch"
+
+    def run(self, model: ir.Model) -> Outcome:
+        old = model.graph.outputs[0]
+        rest = [int(size) for size in old.shape or () if isinstance(size, int)]
+        size = add_initializer(model.graph, np.array([1, *rest[-1:]]), "one_row")
+        name, old.name = str(old.name), "of_any_batch"
+        made = make_node("Reshape", [old, size], output=name, dtype=old.dtype, shape=old.shape)
+        model.graph.append(made)
+        model.graph.outputs[0] = made.outputs[0]
+        return Outcome(True, (name,))
+
+
+def with_pass(kind: type[Pass], monkeypatch: pytest.MonkeyPatch, **options: Any) -> CompileResult:
+    """The result with this pass of a plugin added."""
+    point = EntryPoint(kind.name, f"tests.test_driver:{kind.__name__}", registry.PASS_GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == registry.PASS_GROUP else [])
-    monkeypatch.setattr(registry, "load_attribute", lambda name: DoubleGains if name == point.value else load(name))
+    monkeypatch.setattr(registry, "load_attribute", lambda name: kind if name == point.value else load(name))
     registry._table.cache_clear()
     try:
-        result = compiled("cnn", passes=("+double-gains",))
+        return compiled("cnn", passes=(f"+{kind.name}",), **options)
     finally:
         registry._table.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (NudgeWeight, "output 'y' differs by"),
+        (ClipInput, " on random 0 "),
+        (FixBatch, "the rewritten model does not run on random 0"),
+    ],
+)
+def test_wrong_rewrites_are_caught_undone_and_named(
+    kind: type[Pass], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calib = [{name: np.minimum(array, 0.25) for name, array in batch.items()} for batch in cnn_batches()]
+    wanted = compiled("cnn", calib=calib)
+    result = with_pass(kind, monkeypatch, calib=calib)
+    (broken,) = [item for item in result.certificates if not item.holds]
+    assert broken.passes == (kind.name,)
+    assert reason in broken.reason
+    assert result.plan.to_json() == wanted.plan.to_json()
+    assert result.gates == ()
+    assert report_document(result)["certificates"][-1]["reason"] == broken.reason
+    if kind is NudgeWeight:
+        assert broken.first is not None  # the convolution with the weight
+        assert broken.arithmetic == "float64"
+
+
+def test_strict_makes_an_undone_pass_a_missed_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = with_pass(NudgeWeight, monkeypatch, strict=True)
+    assert len(result.gates) == 1
+    assert result.gates[0].startswith("nudge-weight was undone: output 'y' differs by")
+    assert compiled("cnn", strict=True).gates == ()
+
+
+def test_certificates_of_a_compile_are_the_same_again() -> None:
+    first, second = (report_document(compiled("block"))["certificates"] for _ in range(2))
+    assert first == second
+    assert all(item["holds"] and item["samples"] == {"calibration": 1, "random": 1} for item in first)
+    assert "recognise-norms" in {name for item in first for name in item["passes"]}
+
+
+def test_a_pass_that_lies_is_undone_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = compiled("cnn")
+    result = with_pass(DoubleGains, monkeypatch)
     assert codes_of(result).count("QC401") == 1
     run = next(run for run in result.runs if run.name == "double-gains")
     assert "output 'y' differs" in run.undone

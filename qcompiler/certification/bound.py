@@ -26,6 +26,8 @@ _APPROXIMATED = {"Erf", "Exp", "Log", "Tanh", "Sigmoid", "Sin", "Cos", "Pow", "G
                  "Sqrt", "Reciprocal", "Elu", "Selu", "Swish", "QuickGelu"}  # fmt: skip
 _KERNEL_ULPS = 4.0
 """Error of vectorized elementary functions, in units of the last place."""
+_FOLDED = 4.0
+"""Roundings that a new weight is worth: folded shifts and biases are differences of larger numbers."""
 _UNKNOWN_LENGTH = 512
 """Terms of a sum over an axis of unknown size; also repetitions of a Scan or Loop body."""
 
@@ -34,8 +36,8 @@ def rounding_bound(before: ir.Model, after: ir.Model, unit: float, *, new_weight
                    weight_unit: float = SINGLE) -> float:  # fmt: skip
     """Largest relative difference that rounding explains, between outputs of two graphs of one function.
 
-    CONFIDENCE * sqrt(unit^2 (P(before) + P(after)) + weight_unit^2 (new_weights + rounded)), P the largest sum of
-    terms over a path of the graph: a product over k terms counts k, an elementary function 16, a copy 0.
+    CONFIDENCE * sqrt(unit^2 (P(before) + P(after)) + weight_unit^2 (16 new_weights + rounded)), P the terms summed along
+    the longest path of the graph: a product over k terms counts k, an elementary function 16, a copy 0.
 
     Args:
         unit: Unit roundoff of the arithmetic.
@@ -43,7 +45,7 @@ def rounding_bound(before: ir.Model, after: ir.Model, unit: float, *, new_weight
         rounded: Terms summed in the storage type although `unit` is finer.
     """
     terms = longest_sum(before) + longest_sum(after)
-    return CONFIDENCE * math.sqrt(unit * unit * terms + weight_unit * weight_unit * (new_weights + rounded))
+    return CONFIDENCE * math.sqrt(unit * unit * terms + weight_unit * weight_unit * (_FOLDED**2 * new_weights + rounded))
 
 
 def longest_sum(model: ir.Model) -> float:

@@ -192,4 +192,4 @@ def test_bound_grows_with_depth_and_length_of_sums() -> None:
     assert longest_sum(chain(32, 3)) == 3 * (32 + 1)
     small, large = chain(8, 1), chain(35, 1)
     assert rounding_bound(large, large, SINGLE) == pytest.approx(2 * rounding_bound(small, small, SINGLE))
-    assert rounding_bound(small, small, DOUBLE, new_weights=9) == pytest.approx(8 * 3 * SINGLE)
+    assert rounding_bound(small, small, DOUBLE, new_weights=9) == pytest.approx(8 * 3 * 4 * SINGLE)
