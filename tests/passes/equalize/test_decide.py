@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +110,22 @@ def test_a_plan_with_half_a_rewrite_is_refused(tmp_path: Path) -> None:
     path.write_text('{"schema": "qcompile-plan/1", "tensors": {}, "nodes": {}, "equalize": {"n": {"shift": [1.0]}}}')
     with pytest.raises(UsageError, match="not a plan"):
         QuantPlan.load(path)
+
+
+@pytest.mark.parametrize("build", [vit, bert])
+def test_both_graphs_of_orin_take_the_rewrite(build: Callable[[int], ir.Model]) -> None:
+    source = planted(canonical(build(1)))
+    options = CompileOptions(
+        target="orin", carrier="fp32", calib=FEEDS, equalize="auto", goal_sqnr=100.0, threads=1, build_check="off"
+    )
+    result = compile_model(source, options)
+    assert result.plan.equalize and result.host is not None
+    assert not [item for item in result.diagnostics if item.code == "QC401"]
+    plain = compile_model(source, replace(options, equalize="none"))
+    wanted = Session(source, threads=1).run(FEEDS[0])["y"]
+    better, worse = (
+        float(np.square(Session(item.host, threads=1).run(FEEDS[0])["y"] - wanted).sum())
+        for item in (result, plain)
+        if item.host is not None
+    )
+    assert better < worse
