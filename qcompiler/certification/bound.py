@@ -36,7 +36,7 @@ def rounding_bound(before: ir.Model, after: ir.Model, unit: float, *, new_weight
                    weight_unit: float = SINGLE) -> float:  # fmt: skip
     """Largest relative difference that rounding explains, between outputs of two graphs of one function.
 
-    CONFIDENCE * sqrt(unit^2 (P(before) + P(after)) + weight_unit^2 (16 new_weights + rounded)), P the terms summed along
+    CONFIDENCE * sqrt(unit^2 (P(before) + P(after)) + weight_unit^2 (16 new_weights + rounded)), P the terms summed on
     the longest path of the graph: a product over k terms counts k, an elementary function 16, a copy 0.
 
     Args:
@@ -45,7 +45,8 @@ def rounding_bound(before: ir.Model, after: ir.Model, unit: float, *, new_weight
         rounded: Terms summed in the storage type although `unit` is finer.
     """
     terms = longest_sum(before) + longest_sum(after)
-    return CONFIDENCE * math.sqrt(unit * unit * terms + weight_unit * weight_unit * (_FOLDED**2 * new_weights + rounded))
+    single = _FOLDED**2 * new_weights + rounded
+    return CONFIDENCE * math.sqrt(unit**2 * terms + weight_unit**2 * single)
 
 
 def longest_sum(model: ir.Model) -> float:

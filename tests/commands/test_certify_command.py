@@ -101,6 +101,16 @@ def test_a_second_model_that_does_not_run_is_different(place: Path, capsys: pyte
     assert "does not run on random 1" in capsys.readouterr().err  # the one with two rows
 
 
+def test_what_float64_does_not_take_is_compared_in_float32(place: Path) -> None:
+    body = "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = Relu(d)"
+    coded = build(f"m (float[N, 8] x) => (float[N, 8] y) {{ {body} }}", s=np.float32(0.05), z=np.int8(0))
+    found = qcompiler.certify(build("m (float[N, 8] x) => (float[N, 8] y) { y = Relu(x) }"), coded, threads=1)
+    assert (found.holds, found.failure, found.arithmetic) == (False, "", "float32")
+    assert found.outputs is not None
+    assert 1e-3 < found.outputs.difference < 1
+    assert qcompiler.certify(coded, coded, threads=1).holds
+
+
 def test_the_python_function(place: Path) -> None:
     assert qcompiler.certify("a.onnx", "same.onnx", {"x": np.ones((3, 8), np.float32)}, threads=1).holds
     put("b", TEXT, 1.001)
