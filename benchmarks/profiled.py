@@ -21,7 +21,8 @@ def main() -> int:
     name, file, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     model = models.load(name)
     shapes = ir.load(file)
-    write_profiles(shapes, shape_profiles(shapes, {}, [*model.calibration(), model.timing()]))
+    seen = [{key: array.shape for key, array in feeds.items()} for feeds in (*model.calibration(), model.timing())]
+    write_profiles(shapes, shape_profiles(shapes, {}, seen))
     proto = onnx.load(str(file))
     kept = {entry.key: entry.value for entry in proto.metadata_props}
     kept.setdefault(METADATA_KEY, shapes.metadata_props.get(METADATA_KEY, "{}"))

@@ -26,6 +26,7 @@ from qcompiler.emitter import EmitContext, Legalized
 from qcompiler.equivalence import EquivalenceGuard, make_guard, undone_passes
 from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.evaluation.compare import Comparison, compare_emitted, missed_gates
+from qcompiler.evaluation.layers import layer_outputs
 from qcompiler.filters import nodes_kept_float
 from qcompiler.graph import weight_bytes
 from qcompiler.memory import release_freed
@@ -348,18 +349,6 @@ class _Run:
                 threads=self.options.threads,
             )  # fmt: skip
         return found, golden
-
-
-def layer_outputs(model: ir.Model, plan: QuantPlan) -> list[str]:
-    """Outputs of the quantized nodes, and of the bias Add behind each, in graph order: where error arises."""
-    names = []
-    for node in model.graph:
-        if node.name in plan.nodes:
-            names.append(str(node.outputs[0].name))
-            uses = tuple(node.outputs[0].uses())
-            if len(uses) == 1 and uses[0].node.op_type == "Add":
-                names.append(str(uses[0].node.outputs[0].name))
-    return names
 
 
 def _why_nothing(plan: QuantPlan) -> str:
