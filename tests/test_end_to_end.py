@@ -163,6 +163,8 @@ def test_a_signal_is_exit_130_and_leaves_nothing(work: Path, tmp_path: Path, nam
     (tmp_path / "data.py").write_text(
         "import os, signal, numpy as np\n"
         "def samples():\n"
+        "    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background jobs are started\n"
+        "        signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "    yield {'x': np.zeros((1, 3, 8, 8), np.float32)}\n"
         f"    os.kill(os.getpid(), signal.{name})\n"
         "    yield {'x': np.zeros((1, 3, 8, 8), np.float32)}\n"
