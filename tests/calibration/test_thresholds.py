@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from qcompiler.calibration.observers import Histogram
-from qcompiler.calibration.thresholds import FLOOR, Method, find_threshold, quantization_error, threshold
+from qcompiler.calibration.thresholds import FLOOR, Method, _power, find_threshold, quantization_error, threshold
 
 METHODS: tuple[Method, ...] = get_args(Method)
 
@@ -127,3 +127,9 @@ def test_unknown_methods_and_percentiles_are_refused() -> None:
         threshold(histogram, "best")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="percentile"):
         threshold(histogram, "percentile", percentile=0)
+
+
+@pytest.mark.parametrize("power", [1.0, 1.25, 1.5, 1.75, 2.5, 3.0, 1.3])
+def test_powers_without_pow_are_the_same(power: float) -> None:
+    error = np.abs(np.random.default_rng(0).standard_normal(1000))
+    np.testing.assert_allclose(_power(error, power), error**power, rtol=1e-13)
