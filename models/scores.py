@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import time
@@ -143,7 +144,8 @@ class Scoreboard:
             if ended.status == 0 and _partial(out).exists():
                 _partial(out).replace(out)
             if ended.status or not out.exists():
-                row["error"] = ended.error or f"exit status {ended.status}"
+                said = ended.error or f"exit status {ended.status}"
+                row["error"] = said.replace(f"{self.folder.parent}{os.sep}", "")  # no path of this machine in a table
                 self._say(f"{variant} failed: {row['error']}")
         return row
 
@@ -159,7 +161,8 @@ class Scoreboard:
             answers = json.loads(ended.out)["scores"]
         except (ValueError, KeyError):
             for row in (float_row, *files):
-                row["error"] = ended.error or f"exit status {ended.status}"
+                said = ended.error or f"exit status {ended.status}"
+                row["error"] = said.replace(f"{self.folder.parent}{os.sep}", "")  # no path of this machine in a table
             return [float_row, *rows]
         for row, answer in zip((float_row, *files), answers, strict=True):
             row |= {key: answer[key] for key in ("measures", "fidelity", "error") if key in answer}

@@ -205,6 +205,9 @@ def _check_external(tensor: onnx.TensorProto, needed: int, path: Path) -> None:
     if not file.is_file():
         hint = f"put {PurePosixPath(location).name} beside the model, where it was exported"
         raise ModelError(f"{label}: its weight file {location!r} is missing", where=where, hint=hint)
+    if file.stat().st_nlink > 1:  # onnx and onnxruntime refuse to read it: the other name may lie outside
+        hint = f"copy it: cp {PurePosixPath(location).name} copy && mv copy {PurePosixPath(location).name}"
+        raise ModelError(f"{label}: its weight file {location!r} has several hard links", where=where, hint=hint)
     try:
         offset, length = int(entries.get("offset", 0) or 0), int(entries.get("length", needed) or 0)
     except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -290,3 +291,13 @@ def test_size_of_minus_one_is_a_size_that_varies(tmp_path: Path) -> None:
     for held in (*model.graph.inputs, *model.graph.outputs):
         assert held.shape is not None
         assert held.shape[0] == ir.SymbolicDim(None)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="hard links of POSIX")
+def test_a_weight_file_with_two_names_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "m.data").write_bytes(np.zeros(16, np.float32).tobytes())
+    path = external(tmp_path)
+    load_model(path)
+    os.link(tmp_path / "m.data", tmp_path / "other.data")
+    with pytest.raises(ModelError, match=r"'w': its weight file 'm.data' has several hard links.*copy it"):
+        load_model(path)
