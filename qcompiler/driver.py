@@ -131,7 +131,7 @@ class _Run:
             validation = list(apart)
             seen = [*source.shapes, *apart.shapes]
         if not plan.nodes:
-            self.log.add("QC301", Severity.WARNING, "", "nothing is quantized", _why_nothing(plan))
+            self.log.add("QC301", Severity.WARNING, "", "nothing is quantized", plan.why_nothing())
 
         with self.phase("quantize"):
             model, runs = Pipeline([QuantizeWeights(plan), InsertQdq(plan)], self.hooks()).run(model)
@@ -349,8 +349,3 @@ class _Run:
                 threads=self.options.threads,
             )  # fmt: skip
         return found, golden
-
-
-def _why_nothing(plan: QuantPlan) -> str:
-    reasons = sorted(set(plan.floats.values()))
-    return f"because: {'; '.join(reasons[:3])}" if reasons else "the model has no MatMul, Gemm or Conv"

@@ -44,6 +44,11 @@ class QuantPlan:
     equalize: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    def why_nothing(self) -> str:
+        """Why no node is quantized: up to three of the reasons."""
+        reasons = sorted(set(self.floats.values()))
+        return f"because: {'; '.join(reasons[:3])}" if reasons else "the model has no MatMul, Gemm or Conv"
+
     def to_json(self) -> bytes:
         """Indented JSON with sorted keys; scales as shortest decimals that give the same float32 back."""
         nodes: dict[str, Any] = {name: {"activations": list(inputs)} for name, inputs in self.nodes.items()}
