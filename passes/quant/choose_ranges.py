@@ -11,16 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, variance
+from statistics import fmean
 
 from qcompiler.calibration.observers import Histogram
 from qcompiler.calibration.thresholds import least_error_threshold
+from qcompiler.passes.quant.racing import race
 from qcompiler.passes.quant.switched_model import NO_NOISE, SwitchedModel, decibels
 
 POWERS = (1.5, 1.75, 2.0, 2.5, 3.0, math.inf)
 FEWEST_SAMPLES = 4
-ENOUGH = 1.0
-"""Standard error in dB at which the difference of two rules is known well enough."""
 Scales = dict[str, float]
 
 
@@ -38,41 +37,30 @@ class ChosenRule:
 
     Attributes:
         noise: Power to the noise that it leaves, on the samples that it was measured on.
-        samples: How many samples it took to tell.
+        levels: SQNR in dB that the power leaves on each sample that it took to tell.
+        near: Powers that are not clearly worse, itself among them.
     """
 
     power: float
     noise: dict[float, float]
-    samples: int
+    levels: tuple[float, ...]
+    near: tuple[float, ...]
+
+    @property
+    def samples(self) -> int:
+        """How many samples it took to tell."""
+        return len(self.levels)
 
 
 def choose_rule(switched: SwitchedModel, nodes: Collection[str], scales: Mapping[float, Scales]) -> ChosenRule:
-    """Measure powers with `nodes` quantized, sample by sample, until the best is known.
+    """Measure powers with `nodes` quantized, sample by sample, until the best is known."""
 
-    A power is given up once it is worse than the best by more than two standard errors of their difference; sampling
-    ends when the differences that are left are known to one decibel. So a smooth model takes a few samples, and one
-    whose outputs tip over between classes takes many.
-    """
-    measured: dict[float, list[float]] = {power: [] for power in scales}
-    alive = list(scales)
-    best = alive[0]
-    for index in range(switched.samples):
-        for power in alive:
-            measured[power].append(decibels(max(switched.sample_noise(index, nodes, scales[power]), NO_NOISE)))
-        best = max(alive, key=lambda power: fmean(measured[power]))
-        if index % 2 == 0:
-            continue
-        gaps = {power: [a - b for a, b in zip(measured[best], measured[power], strict=True)] for power in alive}
-        alive = [power for power in alive if fmean(gaps[power]) <= 2 * _standard_error(gaps[power], 1.0)]
-        if index + 1 >= FEWEST_SAMPLES and all(_standard_error(gaps[power], 0.0) <= ENOUGH for power in alive):
-            break
-    noise = {power: 10 ** (-fmean(found) / 10) for power, found in measured.items()}
-    return ChosenRule(best, noise, len(measured[best]))
+    def measure(power: float, index: int) -> float:
+        return decibels(max(switched.sample_noise(index, nodes, scales[power]), NO_NOISE))
 
-
-def _standard_error(values: Sequence[float], prior: float) -> float:
-    """Of the mean; `prior` is a deviation that a few equal values do not rule out."""
-    return math.sqrt((variance(values) + prior * prior) / len(values))
+    found = race(scales, measure, switched.samples, fewest=FEWEST_SAMPLES)
+    noise = {power: 10 ** (-fmean(levels) / 10) for power, levels in found.measured.items()}
+    return ChosenRule(found.best, noise, tuple(found.measured[found.best]), found.alive)
 
 
 def refine_by_group(

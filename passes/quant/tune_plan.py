@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from qcompiler.calibration.observers import Histogram
 from qcompiler.calibration.thresholds import quantization_error
-from qcompiler.passes.quant.choose_ranges import candidates, choose_rule, refine_by_group
+from qcompiler.passes.quant.choose_ranges import FEWEST_SAMPLES, candidates, choose_rule, refine_by_group
 from qcompiler.passes.quant.keep_sensitive_float import keep_sensitive_float
 from qcompiler.passes.quant.make_plan import make_plan
 from qcompiler.passes.quant.node_groups import ends, node_groups
@@ -23,9 +23,9 @@ from qcompiler.session import Feeds
 from qcompiler.target import Target
 
 FAST_GROUPS, FAST_ROUNDS = 8, 2
-"""Bounds of the fast search: at most 2 * 8 measurements for keeping groups float."""
-FAST_SAMPLES, FULL_SAMPLES = 4, 12
-"""Of each measurement with a group in float; half of those that told the rules apart, where these are fewer."""
+"""Bounds of the fast search: at most 2 rounds of 8 groups that may stay float."""
+FULL_SAMPLES = 12
+"""Of each measurement of the full search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +71,18 @@ def tune_plan(
         )
     }
     rule = choose_rule(switched, switched.nodes, scales)
-    best, samples = rule.power, FULL_SAMPLES if full else min(FAST_SAMPLES, rule.samples // 2)
+    best = rule.power
+    # where outputs scatter, a rule may come out ahead only once another group is float
+    near = [power for power in rule.near if power != best] if rule.samples > FEWEST_SAMPLES else []
     groups: Sequence[tuple[str, ...]] = node_groups(model, plan.nodes, whole_attention=target.placement.whole_attention)
     if not full:
         groups = _noisiest(model, plan, groups, _local_noise(tensors, sites, thresholds[best], target.activation.qmax))
     if any(node.op_type == "Conv" and node.name in plan.nodes for node in model.graph):
         groups = [*groups, *ends(model, plan.nodes)]
     kept = keep_sensitive_float(
-        switched, scales[best], groups, goal=goal, share=share, rounds=None if full else FAST_ROUNDS,
-        samples=samples, split=full, progress=progress,
+        switched, [scales[power] for power in (best, *near)], groups, goal=goal, share=share, known=rule.levels,
+        rounds=None if full else FAST_ROUNDS, fewest=FULL_SAMPLES if full else rule.samples // 2, split=full,
+        progress=progress,
     )  # fmt: skip
     quantized = [name for name in plan.nodes if name not in kept.reasons]
     if kept.reasons:
@@ -90,7 +93,7 @@ def tune_plan(
     powers = dict.fromkeys(plan.tensors, best)
     if full:
         readers = _tensors_of(model, plan, quantized)
-        powers, noise = refine_by_group(switched, quantized, scales, best, readers, samples=samples)
+        powers, noise = refine_by_group(switched, quantized, scales, best, readers, samples=FULL_SAMPLES)
     # equal sources share a threshold: a tensor and its reshaped twin may sit in two groups, the later choice counts
     chosen = {sites.sources[tensor]: thresholds[power][sites.sources[tensor]] for tensor, power in powers.items()}
     final = make_plan(model, target, sites, chosen, plan.weights, channel_peaks)

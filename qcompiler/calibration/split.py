@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 from qcompiler.calibration.data import Source
@@ -15,8 +16,9 @@ MAX_HELD_BACK = 16
 class Split:
     """One pass over a source: iterate it for calibration, then read `validation`.
 
-    Of the samples seen so far the share that is due, 16 at most, is kept aside: whole feeds, or the last rows of feeds
-    that can be cut. A stream too short for its share gives its last sample.
+    One sample of each block of 1 / share is kept aside, 16 at most, as whole feeds or as the last rows of feeds that
+    can be cut. Where in its block is scattered but always the same: data that repeats itself (every eighth sample
+    long) would else be split by kind. A stream too short for its share gives its last sample.
 
     Attributes:
         validation: Feeds held back; complete after the pass.
@@ -55,7 +57,7 @@ class Split:
             following = next(feeds, None)
             rows, first = rows_in(pending, inputs), not seen
             seen += rows
-            due = min(MAX_HELD_BACK, seen // self._every) - self.validation_count
+            due = min(MAX_HELD_BACK, self._due(seen)) - self.validation_count
             if following is None and not self.validation:
                 due = max(1, due)
             kept: Arrays | None = pending
@@ -77,6 +79,17 @@ class Split:
                 break
             pending = following
         self.calibration_fingerprint, self.validation_fingerprint = calibration.hexdigest(), validation.hexdigest()
+
+    def _due(self, seen: int) -> int:
+        """How many of the first `seen` samples are held back: all of full blocks, and of the last one if it came."""
+        block, inside = divmod(seen, self._every)
+        return block + (inside > _place(block, self._every))
+
+
+def _place(block: int, size: int) -> int:
+    """Where in a block the sample is that is held back; never the first of all, which calibration starts with."""
+    first = int(block == 0)
+    return first + hashlib.sha256(f"{block}".encode()).digest()[0] % (size - first)
 
 
 def hold_back(source: Source, share: float = 0.125) -> Split:

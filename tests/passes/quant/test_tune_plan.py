@@ -168,7 +168,7 @@ def harmful(scales: Mapping[str, float]) -> dict[str, float]:
 
 def test_the_planted_harmful_node_is_the_one_kept_float() -> None:
     switched, scales, plan = ready(net())
-    found = keep_sensitive_float(switched, harmful(scales[2.0]), GROUPS, goal=60, share=0.34)
+    found = keep_sensitive_float(switched, [harmful(scales[2.0])], GROUPS, goal=60, share=0.34)
     assert list(found.reasons) == ["b"]
     assert "sensitive" in found.reasons["b"]
     assert found.before == pytest.approx(decibels(switched.noise(plan.nodes, harmful(scales[2.0]))))
@@ -178,14 +178,37 @@ def test_the_planted_harmful_node_is_the_one_kept_float() -> None:
 
 def test_a_member_of_a_group_that_is_too_costly_is_found_too() -> None:
     switched, scales, _ = ready(net())
-    found = keep_sensitive_float(switched, harmful(scales[2.0]), [("a", "b", "c")], goal=60, share=0.34, split=True)
+    found = keep_sensitive_float(switched, [harmful(scales[2.0])], [("a", "b", "c")], goal=60, share=0.34, split=True)
     assert list(found.reasons) == ["b"]
+
+
+class Planned:
+    """SQNR in dB by rule and float group, the same on each sample."""
+
+    nodes = ("a", "b", "c")
+    samples = 4
+    costs = dict.fromkeys(nodes, 1)
+
+    def sample_noise(self, _index: int, quantized: set[str], scales: Mapping[str, float]) -> float:
+        level = {("hard", True): 16.0, ("hard", False): 15.0, ("soft", True): 15.0, ("soft", False): 27.0}
+        return float(10 ** (-level["hard" if scales["t"] < 1 else "soft", "b" in quantized] / 10))
+
+
+def test_a_group_is_found_that_gains_only_under_another_rule() -> None:
+    """Hard clipping hides what the products of attention lose."""
+    switched: Any = Planned()
+    hard, soft = {"t": 0.5}, {"t": 1.0}
+    assert not keep_sensitive_float(switched, [hard], GROUPS, goal=60, share=0.34).reasons
+    found = keep_sensitive_float(switched, [hard, soft], GROUPS, goal=60, share=0.34)
+    assert list(found.reasons) == ["b"]
+    assert found.before == pytest.approx(16)
+    assert found.after == pytest.approx(27)
 
 
 @pytest.mark.parametrize(("goal", "share"), [(60.0, 0.0), (60.0, 0.3), (-60.0, 1.0)])
 def test_nothing_is_kept_float_without_need_or_budget(goal: float, share: float) -> None:
     switched, scales, _ = ready(net())  # three nodes of equal cost: less than a third is not enough for any
-    found = keep_sensitive_float(switched, harmful(scales[2.0]), GROUPS, goal=goal, share=share)
+    found = keep_sensitive_float(switched, [harmful(scales[2.0])], GROUPS, goal=goal, share=share)
     assert found.reasons == {}
     assert found.after == found.before
 
@@ -193,7 +216,7 @@ def test_nothing_is_kept_float_without_need_or_budget(goal: float, share: float)
 def test_share_bounds_the_multiply_adds() -> None:
     switched, scales, _ = ready(net())
     for share in (0.34, 0.67, 1.0):
-        found = keep_sensitive_float(switched, harmful(scales[2.0]), GROUPS, goal=math.inf, share=share)
+        found = keep_sensitive_float(switched, [harmful(scales[2.0])], GROUPS, goal=math.inf, share=share)
         total = sum(switched.costs.values())
         assert sum(switched.costs[name] for name in found.reasons) <= share * total
 
