@@ -39,6 +39,8 @@ from qcompiler.passes.normalize.name_everything import NameEverything
 from qcompiler.passes.normalize.pipeline import normalize_passes
 from qcompiler.passes.precision.carry_float32 import CarryFloat32, refuse_bfloat16
 from qcompiler.passes.quant.check_plan import check_plan
+from qcompiler.passes.quant.correct_biases import CorrectBiases
+from qcompiler.passes.quant.estimate_biases import estimate_biases
 from qcompiler.passes.quant.insert_qdq import InsertQdq
 from qcompiler.passes.quant.make_plan import CHANNEL_AXIS, make_plan
 from qcompiler.passes.quant.quantize_weights import QuantizeWeights
@@ -134,7 +136,8 @@ class _Run:
             self.log.add("QC301", Severity.WARNING, "", "nothing is quantized", plan.why_nothing())
 
         with self.phase("quantize"):
-            model, runs = Pipeline([QuantizeWeights(plan), InsertQdq(plan)], self.hooks()).run(model)
+            acting = [CorrectBiases(plan), QuantizeWeights(plan), InsertQdq(plan)]
+            model, runs = Pipeline(acting, self.hooks()).run(model)
             self.runs += runs
         with self.phase("emit"):
             samples = list(validation[:2])
@@ -274,25 +277,36 @@ class _Run:
         )
         qmax = target.activation.qmax
         peaks = {name: item.peaks for name, item in table.channels.items()}
-        if options.method == "auto" and weight_bytes(model) > TUNING_BYTES:
+        small = weight_bytes(model) <= TUNING_BYTES
+        feeds = [without_padding(feed, input_specs(model)) for feed in kept.feeds] if small else []
+        if options.method == "auto" and not small:
             note = "the weights are too large to measure clipping rules on; taking mse"
             self.log.add("QC203", Severity.INFO, "", note, "name a rule with --method")
         elif options.method == "auto":
-            feeds = [without_padding(feed, input_specs(model)) for feed in kept.feeds]
             tuned = tune_plan(
                 model, target, sites, table.tensors, feeds, goal=options.goal_sqnr, share=options.float_share,
                 full=options.search == "full", channel_peaks=peaks, threads=options.threads,
                 progress=lambda: self.progress.advance(1),
             )  # fmt: skip
             self.tuning = tuned.facts
-            return tuned.plan, table
+            return self.corrected(tuned.plan, model, feeds), table
         method = "mse" if options.method == "auto" else options.method
         found = {
             name: find_threshold(histogram, method, qmax=qmax, percentile=options.percentile).value
             for name, histogram in table.tensors.items()
             if histogram.count
         }
-        return make_plan(model, target, sites, found, channel_peaks=peaks), table
+        return self.corrected(make_plan(model, target, sites, found, channel_peaks=peaks), model, feeds), table
+
+    def corrected(self, plan: QuantPlan, model: ir.Model, feeds: Sequence[Feeds]) -> QuantPlan:
+        """The plan with corrections of biases, where they are asked for and pay."""
+        if self.options.bias_correction == "auto":
+            release_freed()
+            threads = self.options.threads
+            made = estimate_biases(model, plan, feeds, threads=threads, progress=lambda: self.progress.advance(1))
+            plan.biases = made.biases
+            self.tuning["bias_correction"] = made.facts
+        return plan
 
     def emit_host(self, model: ir.Model, context: EmitContext) -> Legalized:
         """The same plan for onnxruntime on the host."""

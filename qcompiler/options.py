@@ -24,6 +24,8 @@ class CompileOptions:
         method: How clipping thresholds are chosen; "percentile" takes `percentile`, "auto" what measures best.
         equalize: Shift and scale channels before quantizing, at no change of the function: "none", "os_plus", "smooth"
             (SmoothQuant), or "auto", the best at each site, kept where the outputs gain.
+        bias_correction: "auto" adds to each layer's bias what quantization shifts in its mean, where the outputs gain;
+            "none" does not.
         search: How long "auto" measures: "fast" tries the clipping rules and keeps groups of nodes float, "full" goes
             on to rules by group and single nodes, on more samples.
         goal_sqnr: Output SQNR in dB (on calibration samples) that makes `float_share` unnecessary.
@@ -52,6 +54,7 @@ class CompileOptions:
     method: CalibrationMethod = "auto"
     percentile: float = 99.99
     equalize: Literal["none", "auto", "os_plus", "smooth"] = "none"
+    bias_correction: Literal["none", "auto"] = "none"
     search: Literal["fast", "full"] = "fast"
     goal_sqnr: float = 25.0
     float_share: float = 0.1

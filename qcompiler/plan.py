@@ -29,6 +29,7 @@ class QuantPlan:
         weights: Node name to input index to the quantization of that constant input.
         nodes: Node name to the indices of the activation inputs that read quantized values.
         outputs: Node name to the quantization of its output, for all its readers, which read it as float.
+        biases: Node name to what is added to its bias, by output channel (bias correction).
         floats: Node or tensor name to the reason why it stays float.
         groups: Tensors that share one scale (inputs of a Concat).
         equalize: Site to "shift" and "scale" by channel, of the rewrites that the scales presuppose.
@@ -39,6 +40,7 @@ class QuantPlan:
     weights: dict[str, dict[int, TensorQuant]] = field(default_factory=dict)
     nodes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     outputs: dict[str, TensorQuant] = field(default_factory=dict)
+    biases: dict[str, list[float]] = field(default_factory=dict)
     floats: dict[str, str] = field(default_factory=dict)
     groups: list[tuple[str, ...]] = field(default_factory=list)
     equalize: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -57,6 +59,9 @@ class QuantPlan:
             entry["weights"] = {str(index): _quant_to_json(quant) for index, quant in weights.items()}
         for name, quant in self.outputs.items():
             nodes.setdefault(name, {"activations": []})["output"] = _quant_to_json(quant)
+        for name, numbers in self.biases.items():
+            entry = nodes.setdefault(name, {"activations": []})
+            entry["bias_correction"] = _decimals(np.asarray(numbers, np.float32))
         document = {
             "schema": SCHEMA,
             "tensors": {name: _quant_to_json(quant) for name, quant in self.tensors.items()},
@@ -97,6 +102,8 @@ class QuantPlan:
                 }
                 if weights:
                     plan.weights[name] = weights
+                if "bias_correction" in entry:
+                    plan.biases[name] = _finite(entry["bias_correction"], f"{where}: nodes.{name}.bias_correction")
                 if "output" in entry:
                     plan.outputs[name] = _quant_from_json(entry["output"], f"{where}: nodes.{name}.output")
         except UsageError:
@@ -120,6 +127,15 @@ def _equalize_from_json(entry: dict[str, Any]) -> dict[str, list[float]]:
     found = {key: [float(number) for number in entry[key]] for key in ("shift", "scale")}
     if len(found["shift"]) != len(found["scale"]) or not all(0 < number < float("inf") for number in found["scale"]):
         raise ValueError("a rewrite has a shift and a positive scale for each channel")
+    return found
+
+
+def _finite(numbers: Any, where: str) -> list[float]:
+    with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused
+        array = np.asarray(numbers, np.float32)
+    if array.ndim != 1 or not np.all(np.isfinite(array)):
+        raise UsageError("a correction is a list of finite numbers", where=where)
+    found: list[float] = array.tolist()
     return found
 
 

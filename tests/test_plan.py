@@ -35,6 +35,7 @@ def full_plan() -> QuantPlan:
         },
         nodes={"mm": (0,), "blocked": (0,), "narrow": (0,), "both": (0, 1)},
         outputs={"mm": TensorQuant(QuantScheme(granularity=PerAxis(1)), np.array([0.1, 2 / 3], np.float32))},
+        biases={"mm": [0.25, float(np.float32(-0.1))]},
         floats={"conv": "excluded by the user"},
         groups=[("c", "a", "b")],
     )
@@ -45,6 +46,7 @@ def test_json_round_trip() -> None:
     back = QuantPlan.from_json(plan.to_json())
     assert back.to_json() == plan.to_json()
     assert (back.nodes, back.floats, back.groups) == (plan.nodes, plan.floats, plan.groups)
+    assert back.biases["mm"] == pytest.approx(plan.biases["mm"], rel=1e-7)
     same_quant(back.outputs["mm"], plan.outputs["mm"])
     for name, quant in plan.tensors.items():
         same_quant(back.tensors[name], quant)
@@ -114,6 +116,9 @@ def edited(*path: str | int, value: Any) -> bytes:
         (b"\xff\xfe", "not a plan"),
         (edited("schema", value="qcompile-plan/9"), "schema is 'qcompile-plan/9'"),
         (edited("tensors", value=[]), "not a plan"),
+        (edited("nodes", "mm", "bias_correction", value=[0, 1e39]), "nodes.mm.bias_correction: a correction is"),
+        (edited("nodes", "mm", "bias_correction", value=1), "a list of finite numbers"),
+        (edited("nodes", "mm", "bias_correction", value="big"), "not a plan"),
         (edited("tensors", "x", value=3), "not a plan"),
         (edited("tensors", "x", value={"dtype": "int8"}), "not a plan"),
         (edited("tensors", "x", "dtype", value="int99"), "not a plan"),

@@ -7,6 +7,7 @@ import onnx_ir as ir
 from qcompiler import registry
 from qcompiler.errors import UsageError
 from qcompiler.graph import is_constant
+from qcompiler.passes.quant.bias_places import bias_places
 from qcompiler.plan import QuantPlan
 from qcompiler.scheme import PerBlock, TensorQuant
 
@@ -18,10 +19,10 @@ def check_plan(plan: QuantPlan, model: ir.Model, where: str) -> None:
 
     Raises:
         UsageError: A node or tensor that the model lacks, an input without a scale, a weight that is not constant or
-            has other channels, a type other than int8.
+            has other channels, a type other than int8, a bias that cannot be corrected.
     """
     nodes = {str(node.name): node for node in model.graph}
-    for name in (*plan.nodes, *plan.weights, *plan.outputs):
+    for name in (*plan.nodes, *plan.weights, *plan.outputs, *plan.biases):
         if name not in nodes:
             error = registry.unknown("node", name, nodes)
             raise UsageError(error.message, where=where, hint=error.hint or _HINT)
@@ -42,6 +43,14 @@ def check_plan(plan: QuantPlan, model: ir.Model, where: str) -> None:
         for index, quant in weights.items():
             _check_type(quant, f"input {index} of node {name!r}", where)
             _check_weight(_input(nodes[name], index, where), quant, f"input {index} of node {name!r}", where)
+    places, refused = bias_places(model, plan.biases)
+    for skip in refused:
+        raise UsageError(f"the bias of node {skip.where!r} cannot be corrected: {skip.reason}", where=where, hint=_HINT)
+    for place in places:
+        if len(plan.biases[place.layer]) != place.channels:
+            count = len(plan.biases[place.layer])
+            raise UsageError(f"{count} corrections for the {place.channels} channels of node {place.layer!r}",
+                             where=where, hint=_HINT)  # fmt: skip
 
 
 def _input(node: ir.Node, index: int, where: str) -> ir.Value:
