@@ -45,10 +45,10 @@ class TaughtModel:
         teacher, student = model.clone(), model.clone()
         judge_scores(teacher.graph)
         judge_scores(student.graph)
-        self._means = _return_means(teacher, self._placed(teacher, plan), self._axes)
+        self._means = _return_means(teacher, bias_places(teacher, plan.weights)[0], self._axes)
         _round_weights(student, plan)
         InsertQdq(replace(plan, weights={})).run(student)
-        self._shifts = _add_shifts(student, self._placed(student, plan), self._axes)
+        self._shifts = _add_shifts(student, bias_places(student, plan.weights)[0], self._axes)
         self._outputs = len(model.graph.outputs)
         self._teacher = Session(teacher, threads=threads)
         self._student = Session(student, threads=threads, optimize=False)
@@ -73,9 +73,6 @@ class TaughtModel:
             output_noise(wanted, self._first(self._student, self._student.run({**feed, **weights, **self._given(one)})))
             for one in tried
         ]
-
-    def _placed(self, copy: ir.Model, plan: QuantPlan) -> list[BiasPlace]:
-        return bias_places(copy, plan.weights)[0]
 
     def _given(self, corrections: Corrections) -> Arrays:
         found: Arrays = {"taught": np.asarray(False)}
