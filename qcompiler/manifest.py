@@ -1,7 +1,8 @@
 """manifest.json: what a bundle holds, for whoever deploys it. Same inputs give the same bytes: no times, no paths.
 
 {"schema": "qcompile-manifest/1", "target", "runtime", "opset", "carrier", "inputs": [{"name", "dtype", "shape"}],
- "outputs": [...], "files": {name: {"sha256", "bytes"}}, "source": {"file", "sha256", "external": {...}},
+ "outputs": [...], "metadata": {"qcompile.shapes": profiles as text}, "files": {name: {"sha256", "bytes"}},
+ "source": {"file", "sha256", "external": {...}},
  "calibration": {"source", "samples", "fingerprint", ...}, "options": {...}, "versions": {...}}
 """
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "qcompile-manifest/1"
 FILE_NAME = "manifest.json"
+_OURS = "qcompile."
 UNHASHED = frozenset({FILE_NAME, "timings.json"})
 
 
@@ -37,6 +39,7 @@ def manifest_document(result: CompileResult, folder: Path) -> dict[str, Any]:
         "carrier": result.options.carrier or result.target.carrier,
         "inputs": [_signature(value) for value in result.model.graph.inputs],
         "outputs": [_signature(value) for value in result.model.graph.outputs],
+        "metadata": {key: text for key, text in sorted(result.model.metadata_props.items()) if key.startswith(_OURS)},
         "files": hash_files(folder),
         "source": source_document(result.source),
         "calibration": plain(result.calibration),
