@@ -116,6 +116,10 @@ def _fill(result: CompileResult, place: Path) -> None:
             (place / name).chmod(0o755)
     (place / "run_ort.py").write_bytes(files("qcompiler").joinpath("data/run_ort.py").read_bytes())
     write_golden(result.host or result.model, result.golden, place)
+    if result.options.format == "ort":
+        from qcompiler.ort_format import write_ort
+
+        write_ort(place / ("host.onnx" if result.host else "model.onnx"), place, [feeds for feeds, _ in result.golden])
     (place / manifest.FILE_NAME).write_bytes(encode(manifest.manifest_document(result, place)))
     (place / "timings.json").write_bytes(encode(timings_document(result)))
 

@@ -127,6 +127,7 @@ COMPILE_SETTINGS: Mapping[str, Parse] = {
     "min_sqnr": _number(float), "min_cosine": _number(float, -1.0, 1.0), "max_samples": _number(int, 1),
     "shapes": parse_shapes, "passes": _pass_edits, "dump_after": _texts(","), "dump_dir": _path,
     "build_check": _choice("auto", "on", "off"), "verify": _flag, "strict": _flag,
+    "format": _choice("onnx", "ort"),
     "seed": _number(int, 0, 2**63 - 1),
     "threads": _number(int, 0, 4096),
 }  # fmt: skip

@@ -43,6 +43,7 @@ class CompileOptions:
         passes: Edits of the pass list: "+name" adds, "-name" removes.
         dump_after: Names of passes after which the model is written to `dump_dir`.
         build_check: NVIDIA's parser and builder: "auto" (where installed), "on" (an error where absent), "off".
+        format: "ort" writes model.ort besides, onnxruntime's own format, for its minimal builds.
         strict: A rewrite that its certificate takes back is a missed gate.
         threads: onnxruntime threads while compiling; 0 lets it choose.
     """
@@ -73,6 +74,7 @@ class CompileOptions:
     dump_dir: Path | None = None
     build_check: Literal["auto", "on", "off"] = "auto"
     verify: bool = True
+    format: Literal["onnx", "ort"] = "onnx"
     strict: bool = False
     seed: int = 0
     threads: int = 0

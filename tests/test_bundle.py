@@ -108,6 +108,45 @@ def test_run_ort_replays_and_notices_changes(make_result: MakeResult, tmp_path: 
     assert (failed.returncode, failed.stdout.splitlines()[-1]) == (1, "FAILED")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("manifest.json", None, "manifest.json can't be read: No such file"),
+        ("manifest.json", b"{}", "manifest.json is damaged"),
+        ("model.onnx", None, "model.onnx is missing"),
+        ("model.onnx", b"x", "model.onnx differs from manifest.json (sha256)"),
+        ("golden/tolerances.json", b"{}", "golden/tolerances.json differs from manifest.json (sha256)"),
+    ],
+)
+def test_run_ort_refuses_a_wrong_bundle_in_one_line(
+    make_result: MakeResult, tmp_path: Path, name: str, content: bytes | None, words: str
+) -> None:
+    folder = make_result().save(tmp_path / "out")
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content)
+    done = run_ort(folder, "--check")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"run_ort.py: {words}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_run_ort_refuses_another_models_graph_and_wrong_inputs(make_result: MakeResult, tmp_path: Path) -> None:
+    folder = make_result().save(tmp_path / "out")
+    np.savez(tmp_path / "mine.npz", x=np.ones((1, 5), np.float32))
+    done = run_ort(folder, str(tmp_path / "mine.npz"))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "the model does not run on these inputs" in done.stderr
+    done = run_ort(folder, str(folder / "plan.json"))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    other = ir.from_onnx_text('<ir_version: 8, opset_import: ["" : 17]> m (float[2] a) => (float[2] b) { b = Relu(a) }')
+    ir.save(other, folder / "model.onnx")
+    done = run_ort(folder, "--check", "--no-hash")
+    assert done.returncode == 1
+    assert "the model's inputs are {'a': 'tensor(float)'}; manifest.json says" in done.stderr
+
+
 def test_run_ort_needs_no_qcompiler() -> None:
     text = (Path(bundle.__file__).parent / "data" / "run_ort.py").read_text()
     imported = {

@@ -60,6 +60,7 @@ def parser() -> Parser:
     plan.add_argument("--passes", metavar="+X,-Y", action="append", help="add and remove passes; see `qcompile passes`")
     graph = made.add_argument_group("the emitted graph")
     graph.add_argument("--carrier", metavar="TYPE", help="float type around the integers: fp16 or fp32")
+    graph.add_argument("--format", metavar="F", help="onnx (default), or ort: also model.ort, for minimal onnxruntimes")
     graph.add_argument("--portable", action="store_true", help="only standard operators")
     graph.add_argument(
         "--shape",

@@ -26,19 +26,33 @@ def main() -> int:
     parser.add_argument("outputs", nargs="?", help=".npz to write")
     parser.add_argument("--check", action="store_true", help="replay golden/, exit status 1 outside tolerance")
     parser.add_argument("--no-hash", action="store_true", help="do not compare files with manifest.json")
+    parser.add_argument("--file", help="another file of the bundle, such as model.ort")
     parser.add_argument("--provider", default="CPUExecutionProvider", help="onnxruntime execution provider")
     arguments = parser.parse_args()
+    manifest = read_manifest()
     if not arguments.no_hash:
-        check_files()
-    session = open_session(arguments.provider)
+        check_files(manifest)
+    session = open_session(arguments.provider, arguments.file)
+    check_signature(session, manifest)
     if arguments.inputs:
         return run_inputs(session, arguments.inputs, arguments.outputs)
     return replay(session, arguments.check)
 
 
-def check_files() -> None:
+def read_manifest() -> dict[str, Any]:
+    """manifest.json."""
+    try:
+        manifest = json.loads((HERE / "manifest.json").read_bytes())
+        manifest["files"], manifest["inputs"], manifest["outputs"]
+        return dict(manifest)
+    except OSError as error:
+        sys.exit(f"run_ort.py: manifest.json can't be read: {error.strerror}")
+    except (ValueError, KeyError, TypeError):
+        sys.exit("run_ort.py: manifest.json is damaged")
+
+
+def check_files(manifest: dict[str, Any]) -> None:
     """Every file named in manifest.json is there and unchanged."""
-    manifest = json.loads((HERE / "manifest.json").read_text())
     for name, entry in manifest["files"].items():
         path = HERE / name
         if not path.is_file():
@@ -51,24 +65,50 @@ def check_files() -> None:
             sys.exit(f"run_ort.py: {name} differs from manifest.json (sha256)")
 
 
-def open_session(provider: str) -> Any:
-    """host.onnx where the target has one (model.onnx is then for another runtime), else model.onnx."""
+def open_session(provider: str, file: str | None) -> Any:
+    """host.onnx where the target has one (model.onnx is then for another runtime), else model.onnx; or `file`."""
     import onnxruntime as ort
 
     host = HERE / "host.onnx"
-    return ort.InferenceSession(str(host if host.is_file() else HERE / "model.onnx"), providers=[provider])
+    path = HERE / file if file else host if host.is_file() else HERE / "model.onnx"
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        return ort.InferenceSession(str(path), options, providers=[provider])
+    except Exception as error:  # onnxruntime raises many unrelated types
+        sys.exit(f"run_ort.py: onnxruntime {ort.__version__} refuses {path.name}: {first_line(error)}")
+
+
+def check_signature(session: Any, manifest: dict[str, Any]) -> None:
+    """Names and element types of inputs and outputs are the manifest's."""
+    for kind, actual in (("inputs", session.get_inputs()), ("outputs", session.get_outputs())):
+        found = {item.name: item.type for item in actual}
+        wanted = {item["name"]: f"tensor({item['dtype']})" for item in manifest[kind]}
+        if found != wanted:
+            sys.exit(f"run_ort.py: the model's {kind} are {found}; manifest.json says {wanted}")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def run(session: Any, feeds: dict[str, Any]) -> dict[str, Any]:
     """Outputs by name."""
     names = [item.name for item in session.get_outputs()]
-    return dict(zip(names, session.run(names, feeds), strict=True))
+    try:
+        return dict(zip(names, session.run(names, feeds), strict=True))
+    except Exception as error:  # onnxruntime raises many unrelated types
+        sys.exit(f"run_ort.py: the model does not run on these inputs: {first_line(error)}")
 
 
 def run_inputs(session: Any, source: str, destination: str | None) -> int:
     """The user's own inputs."""
-    with np.load(source) as archive:
-        given = {name: archive[name] for name in archive.files}
+    try:
+        with np.load(source) as archive:
+            given = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, AttributeError) as error:
+        sys.exit(f"run_ort.py: {source} is not read as .npz: {first_line(error)}")
     wanted = [item.name for item in session.get_inputs()]
     missing = [name for name in wanted if name not in given]
     if missing:
