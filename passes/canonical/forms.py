@@ -30,6 +30,7 @@ class Form(str, Enum):
     MISH = "mish"
     ATTENTION = "attention"
     ROTARY = "rotary"
+    ROTATION = "rotation"
 
 
 NORM_FORMS = frozenset({Form.LAYER_NORM, Form.RMS_NORM, Form.GROUP_NORM})

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from qcompiler.graph import LAYOUT_OPS, is_constant, is_float, rank
+from qcompiler.passes.canonical.forms import Form, form_of
 from qcompiler.target import Placement
 
 WEIGHT_INPUT = 1
@@ -52,6 +53,8 @@ def select_sites(model: ir.Model, placement: Placement, float_nodes: Collection[
             sites.floats[name] = "inside a subgraph, where calibration sees no values"
         elif name in float_nodes:
             sites.floats[name] = "excluded by the user"
+        elif form_of(node) is Form.ROTATION:
+            sites.floats[name] = "an added rotation, which takes outliers away before anything is rounded"
         else:
             reason = _select(node, placement, sites)
             if reason:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -148,7 +150,8 @@ def axis_behind(node: ir.Node, axis: int) -> int | None:
 
 
 def _axis_reshaped(before: ir.Value, after: ir.Value, place: int) -> int | None:
-    """The last axis stays one where its size does; an inner axis where all sizes in front of it do."""
+    """The last axis stays one where its size does; an inner axis where all sizes in front of it do, or where as many
+    elements lie behind it as before."""
     if before.shape is None or after.shape is None:
         return None
     old, new = list(before.shape), list(after.shape)
@@ -158,7 +161,18 @@ def _axis_reshaped(before: ir.Value, after: ir.Value, place: int) -> int | None:
         return -1 if new and new[-1] == old[-1] else None
     front = old[: place + 1]
     known = all(isinstance(size, int) or size.value is not None for size in front)
-    return place - len(new) if known and new[: place + 1] == front else None
+    if known and new[: place + 1] == front:
+        return place - len(new)
+    behind = _product(old[place + 1 :])
+    if behind is None or old[place] == 1:
+        return None
+    fits = (at for at, size in enumerate(new) if size == old[place] and _product(new[at + 1 :]) == behind)
+    return next((at - len(new) for at in fits), None)
+
+
+def _product(sizes: Sequence[int | ir.SymbolicDim]) -> int | None:
+    known = [size for size in sizes if isinstance(size, int)]
+    return math.prod(known) if len(known) == len(sizes) else None
 
 
 def _sliced_axes(node: ir.Node, dims: int) -> set[int] | None:

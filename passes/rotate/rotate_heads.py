@@ -1,0 +1,56 @@
+"""Rotate the values of attention head by head, into the layers on both sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from qcompiler.passes.rotate.hadamard import rotation
+from qcompiler.passes.rotate.head_values import HeadValues, head_values
+from qcompiler.passes.rotate.marks import mark
+from qcompiler.passes.rotate.turn import Turn, WeightEditor
+from qcompiler.pipeline import Outcome, Pass, Skip
+
+
+@dataclass(frozen=True)
+class RotateHeads(Pass):
+    """v_proj -> softmax(..) V -> o_proj   becomes   v_proj (1 (x) R) -> softmax(..) V -> (1 (x) R)^T o_proj.
+
+    R [size of a head] is the same for all heads, so that grouped queries share it; attention mixes positions, not
+    channels, and lets it pass. No node is added.
+
+    Source: QuaRot, arXiv:2404.00456, section 4, stage 1c.
+
+    Attributes:
+        sites: Names of the joined heads; None for all.
+        seed: Of the signs in R.
+    """
+
+    name: ClassVar[str] = "rotate-heads"
+    sites: tuple[str, ...] | None = None
+    seed: int = 0
+
+    def run(self, model: ir.Model) -> Outcome:
+        matched: list[str] = []
+        skipped: list[Skip] = []
+        editor = WeightEditor(model)
+        turns: dict[int, Turn] = {}
+        for found in head_values(model):
+            name = found.site.name if isinstance(found, HeadValues) else found.name
+            if self.sites is not None and name not in self.sites:
+                continue
+            if not isinstance(found, HeadValues):
+                skipped.append(Skip(name, found.reason))
+                continue
+            by = turns.setdefault(found.size, Turn(rotation(found.size, self.seed)))
+            for operand in found.site.scales:
+                editor.turn(operand, by)
+            if found.site.bias is not None:
+                editor.turn(found.site.bias, by)
+            for reader in found.site.readers:
+                editor.turn(reader.weight, by)
+                mark(reader.node, "heads")
+            matched.append(name)
+        return Outcome(bool(matched), tuple(matched), tuple(skipped))

@@ -1,0 +1,93 @@
+"""Constants multiplied by an orthogonal matrix along one axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from qcompiler.graph import FreshNames, add_initializer, constant_array
+from qcompiler.passes.rotate.hadamard import Matrix
+from qcompiler.passes.sites.records import Operand, Reals
+
+_ROWS = 8192
+"""Rows that are held in float64 at a time: tables of embeddings are large."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """K = left (x) right, orthogonal [m b, m b]: x [m b] becomes x K; only the two factors are held.
+
+    Attributes:
+        left: [m, m]; None for the unit matrix of any size (every block alike).
+        right: [b, b].
+    """
+
+    right: Matrix
+    left: Matrix | None = None
+
+    def __call__(self, array: np.ndarray[Any, Any], axis: int = -1) -> Reals:
+        """array K along `axis`, computed in float64 and rounded once to the array's type."""
+        moved = np.moveaxis(array, axis, -1)
+        flat = moved.reshape(-1, moved.shape[-1])
+        size = len(self.right)
+        made = np.empty(flat.shape, array.dtype)
+        for first in range(0, len(flat), _ROWS):
+            part = flat[first : first + _ROWS].astype(np.float64)
+            part = part.reshape(len(part), -1, size) @ self.right
+            if self.left is not None:
+                part = self.left.T @ part
+            made[first : first + _ROWS] = part.reshape(len(part), -1)
+        return np.ascontiguousarray(np.moveaxis(made.reshape(moved.shape), -1, axis))
+
+
+class WeightEditor:
+    """New constants in place of old ones; what several nodes share and is turned alike stays shared."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self.names = FreshNames(model)
+        self._made: dict[tuple[int, int, int, bytes], tuple[ir.Value, ir.Value]] = {}
+
+    def turn(self, operand: Operand, by: Turn, gain: Reals | None = None) -> None:
+        """The operand times `gain` (by channel) times K, along the operand's axis."""
+        old = operand.value
+        key = (id(old), operand.axis, id(by), b"" if gain is None else gain.tobytes())
+        if key not in self._made:
+            array = wide_array(old) if gain is not None else _array(old)
+            if gain is not None:
+                form = [1] * array.ndim
+                form[operand.axis] = -1
+                array = array * gain.reshape(form)
+            self._made[key] = (old, self._constant(operand, by(array, operand.axis)))  # old is kept: ids come again
+        operand.node.replace_input_with(operand.index, self._made[key][1])
+
+    def put(self, operand: Operand, numbers: Reals) -> None:
+        """These numbers in place of the operand."""
+        operand.node.replace_input_with(operand.index, self._constant(operand, numbers))
+
+    def _constant(self, operand: Operand, numbers: Reals) -> ir.Value:
+        graph, old = operand.node.graph, operand.value
+        assert isinstance(graph, ir.Graph)
+        dtype = old.dtype.numpy() if old.dtype is not None else np.float32
+        return add_initializer(graph, numbers.astype(dtype), self.names(f"{old.name}_rotated"))
+
+
+def wide_array(value: ir.Value) -> Reals:
+    """A constant in float64."""
+    return _array(value).astype(np.float64)
+
+
+def form_of_bias(operand: Operand, numbers: Reals) -> Reals:
+    """A vector in the shape that the bias operand has."""
+    old: Sequence[int] = _array(operand.value).shape
+    return numbers.reshape(old) if int(np.prod(old)) == numbers.size else numbers
+
+
+def _array(value: ir.Value) -> Reals:
+    array = constant_array(value)
+    if array is None:
+        raise ValueError(f"{value.name} is no constant")
+    return array
