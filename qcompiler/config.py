@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from qcompiler.options import CompileOptions
 
 ENVIRONMENT = "QCOMPILE_"
+ROTATIONS = ("residual", "heads", "down", "scores")
 METHODS = ("minmax", "percentile", "mse", "entropy")
 Parse = Callable[[Any, str], Any]
 
@@ -113,6 +114,16 @@ def _method(value: Any, where: str) -> str:
     return str(value)
 
 
+def _rotations(value: Any, where: str) -> str:
+    """One of none, auto, all, or kinds separated by commas."""
+    words = [word.strip() for word in _text(value, where).split(",")]
+    known = ROTATIONS if len(words) > 1 else ("none", "auto", "all", *ROTATIONS)
+    for word in words:
+        if word not in known:
+            raise UsageError(f"unknown value {word!r}", where=where, hint=f"one of {', '.join(known)}")
+    return ",".join(words)
+
+
 def _raw(value: Any, where: str) -> Any:
     return value
 
@@ -123,6 +134,7 @@ COMPILE_SETTINGS: Mapping[str, Parse] = {
     "include": _patterns, "exclude": _patterns, "exclude_op": _texts(","), "plan": _path,
     "equalize": _choice("none", "auto", "os_plus", "smooth"),
     "bias_correction": _choice("none", "auto"),
+    "rotate": _rotations,
     "search": _choice("fast", "full"), "goal_sqnr": _number(float), "float_share": _number(float, 0.0, 1.0),
     "min_sqnr": _number(float), "min_cosine": _number(float, -1.0, 1.0), "max_samples": _number(int, 1),
     "shapes": parse_shapes, "passes": _pass_edits, "dump_after": _texts(","), "dump_dir": _path,

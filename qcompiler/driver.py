@@ -46,6 +46,7 @@ from qcompiler.passes.quant.make_plan import CHANNEL_AXIS, make_plan
 from qcompiler.passes.quant.quantize_weights import QuantizeWeights
 from qcompiler.passes.quant.select_sites import Sites, select_sites
 from qcompiler.passes.quant.tune_plan import tune_plan
+from qcompiler.passes.rotate.run import rotate
 from qcompiler.pipeline import Hook, Pass, PassRun, Pipeline, diagnostics_of
 from qcompiler.plan import QuantPlan
 from qcompiler.progress import Progress, Silent
@@ -108,6 +109,11 @@ class _Run:
             guard = make_guard(model, source.peek(), options)
         with self.phase("normalize"):
             model = self.float_passes(model, guard)
+        with self.phase("rotate"):
+            rotated = rotate(model, target, source, options, guard, self.hooks(), self.progress)
+            model = rotated.model
+            self.runs += rotated.runs
+            self.log.extend(rotated.diagnostics)
         with self.phase("equalize"):
             equalized = equalize(model, target, source, options, guard, self.hooks(), self.progress)
             model = equalized.model
@@ -119,7 +125,9 @@ class _Run:
             sites = select_sites(model, target.placement, nodes_kept_float(model, options))
             split = hold_back(source) if options.validate is None else None
             plan, table = self.plan(model, sites, source if split is None else split)
-            plan.equalize = equalized.parameters
+            plan.equalize, plan.rotate = equalized.parameters, rotated.rotations
+        if rotated.facts:
+            self.tuning["rotate"] = rotated.facts
         if equalized.facts:
             self.tuning["equalize"] = equalized.facts
         calibration = self.describe_calibration(source, table)

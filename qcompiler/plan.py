@@ -33,6 +33,7 @@ class QuantPlan:
         floats: Node or tensor name to the reason why it stays float.
         groups: Tensors that share one scale (inputs of a Concat).
         equalize: Site to "shift" and "scale" by channel, of the rewrites that the scales presuppose.
+        rotate: Kind of rotation to its "sites" and the "seed" of its signs; made before `equalize`.
         notes: Facts of the planner for the report, by tensor: method, clipping threshold, ...
     """
 
@@ -44,6 +45,7 @@ class QuantPlan:
     floats: dict[str, str] = field(default_factory=dict)
     groups: list[tuple[str, ...]] = field(default_factory=list)
     equalize: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    rotate: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def why_nothing(self) -> str:
@@ -71,6 +73,8 @@ class QuantPlan:
         }
         if self.equalize:
             document["equalize"] = self.equalize
+        if self.rotate:
+            document["rotate"] = self.rotate
         return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"
 
     @classmethod
@@ -93,6 +97,7 @@ class QuantPlan:
                 floats={str(key): str(reason) for key, reason in document.get("float", {}).items()},
                 groups=[tuple(group) for group in document.get("groups", [])],
                 equalize={str(key): _equalize_from_json(item) for key, item in document.get("equalize", {}).items()},
+                rotate={str(key): _rotate_from_json(item) for key, item in document.get("rotate", {}).items()},
             )
             for name, entry in document["nodes"].items():
                 plan.nodes[name] = tuple(int(index) for index in entry.get("activations", ()))
@@ -137,6 +142,8 @@ def _finite(numbers: Any, where: str) -> list[float]:
         raise UsageError("a correction is a list of finite numbers", where=where)
     found: list[float] = array.tolist()
     return found
+def _rotate_from_json(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"sites": [str(name) for name in entry["sites"]], "seed": int(entry["seed"])}
 
 
 def _quant_to_json(quant: TensorQuant) -> dict[str, Any]:

@@ -124,9 +124,7 @@ class _Walk:
             return NoStream(name, "its norms do not agree on its channels")
         centred = any(self.norms.forms[key] is Form.LAYER_NORM for key in self.keys)
         writers = {(id(item.node), item.index): item for item in self.writers}
-        return Stream(
-            name, sites[0].channels, tuple(writers.values()), tuple(self.readers), tuple(sites), centred
-        )
+        return Stream(name, sites[0].channels, tuple(writers.values()), tuple(self.readers), tuple(sites), centred)
 
     def _reach(self, value: ir.Value, axis: int) -> None:
         if value in self.seen:
@@ -211,22 +209,27 @@ class _Walk:
                 self._pass_on(node, index, value, axis)
 
     def _pass_on(self, node: ir.Node, index: int, value: ir.Value, axis: int) -> None:
-        op = node.op_type if node.domain == "" else ""
-        dims = rank(node.outputs[0]) or 0
-        scaled = with_scalar(node) if op in ("Mul", "Div") else None
-        if op in _SUMS or (scaled is not None and scaled[0] is value and (op == "Mul" or index == 0)):
-            self._reach(node.outputs[0], axis)
-        elif op == "Concat" and dims and node.attributes.get_int("axis", 0) % dims != dims + axis:
-            self._reach(node.outputs[0], axis)
-        elif (op == "Where" and index > 0 and _same_for_all_channels(node.inputs[0], axis)) or (
-            op == "Expand" and index == 0
-        ):
+        if _keeps_channels(node, index, value, axis):
             self._reach(node.outputs[0], axis)
         elif index == 0 and (moved := axis_behind(node, axis)) is not None:
             for output in node.outputs:
                 self._reach(output, moved)
         else:
             self._refuse(f"{value.name} is read by {node.op_type}")
+
+
+def _keeps_channels(node: ir.Node, index: int, value: ir.Value, axis: int) -> bool:
+    """Whether the output is linear in the value, channel by channel and alike for all of them."""
+    op = node.op_type if node.domain == "" else ""
+    if op in ("Mul", "Div"):
+        scaled = with_scalar(node)
+        return scaled is not None and scaled[0] is value and (op == "Mul" or index == 0)
+    if op == "Concat":
+        dims = rank(node.outputs[0]) or 0
+        return dims > 0 and node.attributes.get_int("axis", 0) % dims != dims + axis
+    if op == "Where":
+        return index > 0 and _same_for_all_channels(node.inputs[0], axis)
+    return op in _SUMS or (op == "Expand" and index == 0)
 
 
 def _layer_writers(node: ir.Node, value: ir.Value, axis: int) -> list[Operand] | None:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from qcompiler.passes.canonical.forms import Form, form_of
 from qcompiler.passes.rotate.insert_rotation import RotationInserter, online_turn
+from qcompiler.passes.rotate.outcome import outcome
 from qcompiler.passes.rotate.turn import WeightEditor
 from qcompiler.passes.sites.layer_sites import mlp_sites
 from qcompiler.passes.sites.records import Refusal, Site
@@ -68,4 +69,4 @@ class RotateDown(Pass):
             for reader in found.readers:
                 editor.turn(reader.weight, by)
             matched.append(found.name)
-        return Outcome(bool(matched), tuple(matched), tuple(skipped))
+        return outcome(self.sites, matched, skipped)

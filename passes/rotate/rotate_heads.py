@@ -10,6 +10,7 @@ import onnx_ir as ir
 from qcompiler.passes.rotate.hadamard import rotation
 from qcompiler.passes.rotate.head_values import HeadValues, head_values
 from qcompiler.passes.rotate.marks import mark
+from qcompiler.passes.rotate.outcome import outcome
 from qcompiler.passes.rotate.turn import Turn, WeightEditor
 from qcompiler.pipeline import Outcome, Pass, Skip
 
@@ -53,4 +54,4 @@ class RotateHeads(Pass):
                 editor.turn(reader.weight, by)
                 mark(reader.node, "heads")
             matched.append(name)
-        return Outcome(bool(matched), tuple(matched), tuple(skipped))
+        return outcome(self.sites, matched, skipped)

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from qcompiler.passes.rotate.hadamard import rotation, rotation_keeping_ones
 from qcompiler.passes.rotate.marks import mark
+from qcompiler.passes.rotate.outcome import outcome
 from qcompiler.passes.rotate.residual_streams import NoStream, Stream, residual_streams
 from qcompiler.passes.rotate.turn import Turn, WeightEditor, form_of_bias, wide_array
 from qcompiler.passes.sites.records import Reader, Reals, Site
@@ -52,7 +53,7 @@ class RotateResidual(Pass):
                 skipped.append(Skip(found.name, reason))
             else:
                 matched.append(found.name)
-        return Outcome(bool(matched), tuple(matched), tuple(skipped))
+        return outcome(self.sites, matched, skipped)
 
 
 def _rotate(editor: WeightEditor, stream: Stream, seed: int) -> str:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from qcompiler.graph import FreshNames
 from qcompiler.passes.rotate.hadamard import rotation
 from qcompiler.passes.rotate.insert_rotation import RotationInserter
+from qcompiler.passes.rotate.outcome import outcome
 from qcompiler.passes.rotate.score_operands import ScoreOperands, score_operands
 from qcompiler.passes.rotate.turn import Turn
 from qcompiler.pipeline import Outcome, Pass, Skip
@@ -46,7 +47,7 @@ class RotateScores(Pass):
             by = Turn(rotation(found.size, self.seed))
             _rotate(inserter, found, by)
             matched.append(found.name)
-        return Outcome(bool(matched), tuple(matched), tuple(skipped))
+        return outcome(self.sites, matched, skipped)
 
 
 def _rotate(inserter: RotationInserter, found: ScoreOperands, by: Turn) -> None:

@@ -1,0 +1,234 @@
+"""Which kinds of rotation to make, and where: measured at the outputs, the best one first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from qcompiler.passes.equalize.sample_rows import sample_rows
+from qcompiler.passes.quant.select_sites import select_sites
+from qcompiler.passes.rotate.hadamard import factors
+from qcompiler.passes.rotate.insert_rotation import online_turn
+from qcompiler.passes.rotate.measure import Measured, measure
+from qcompiler.passes.rotate.reader_loss import reader_loss
+from qcompiler.passes.rotate.rotate_down import down_sites
+from qcompiler.passes.rotate.rotations import KINDS, ONLINE, Kind, Readers, Rotation, found_sites, passes_of
+from qcompiler.passes.sites.records import Site
+from qcompiler.session import Feeds
+from qcompiler.target import Target
+
+GAIN = 0.5
+"""Decibels at the outputs that a kind of rotation has to gain, without and with added nodes: less is within the
+measurement."""
+GAIN_NODES = 1.5
+WORTH_NODES = 0.5
+"""Nodes are added where the readers lose half of their error."""
+HOPELESS = -0.5
+"""A kind that costs this much by itself is not tried again on top of others."""
+SEEDS = (1, 2, 3)
+"""Signs that the full search tries besides those of seed 0."""
+GAIN_SEED = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to rotate, and for the report what was measured."""
+
+    rotations: tuple[Rotation, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def wanted_kinds(word: str) -> tuple[Kind, ...]:
+    """The kinds that "all" or a list such as "residual,down" names."""
+    words = word.split(",")
+    return tuple(kind for kind in KINDS if word == "all" or kind in words)
+
+
+def decide(
+    model: ir.Model,
+    target: Target,
+    feeds: Sequence[Feeds],
+    *,
+    how: str = "auto",
+    float_nodes: frozenset[str] = frozenset(),
+    goal: float = 25.0,
+    share: float = 0.1,
+    full: bool = False,
+    threads: int = 0,
+    progress: Callable[[], None] = lambda: None,
+) -> Decision:
+    """Choose rotations for the passes of this folder.
+
+    "auto": each kind is measured alone; the one that gains most at the outputs is taken, and what is left is measured
+    on top of it, until nothing gains enough. Kinds that add nodes have to gain more, are tried only while the outputs
+    stay below `goal` dB, and in front of down projections only those sites take part whose readers lose half of their
+    error. Nothing is taken that leaves the outputs worse than no rotation. The full search also tries other signs.
+
+    "all", or kinds separated by commas: these at every site, unmeasured.
+
+    Args:
+        model: In canonical form; left as it is.
+        feeds: A few calibration samples.
+        float_nodes: Names of nodes that are not quantized.
+        share: Of the multiply-adds that may stay float.
+    """
+    start = time.perf_counter()
+    quantized = select_sites(model, target.placement, float_nodes).activations
+    sites = _worth_rotating(found_sites(model), quantized)
+    facts: dict[str, Any] = {"how": how, "found": {kind: len(names) for kind, names in sites.items()}}
+    if how != "auto":
+        taken = tuple(Rotation(kind, tuple(sites[kind])) for kind in wanted_kinds(how) if kind in sites)
+        return Decision(taken, facts | _described(model, taken))
+    if not sites or not feeds:
+        return Decision((), facts)
+    losses: dict[str, tuple[float, float]] = {}
+    if "down" in sites:
+        losses = _down_losses(model, sites["down"], feeds, threads)
+        sites["down"] = {
+            name: sites["down"][name] for name, (plain, turned) in losses.items() if turned <= WORTH_NODES * plain
+        }
+        facts["down_readers_sqnr"] = {
+            name: {"none": _decibels(plain), "rotated": _decibels(turned)} for name, (plain, turned) in losses.items()
+        }
+    search = _Search(model, target, feeds, float_nodes, share, threads, progress)
+    taken = search.greedy([Rotation(kind, tuple(names)) for kind, names in sites.items() if names], goal)
+    if full and taken:
+        taken = search.seeds(taken)
+    facts |= {
+        "samples": len(feeds),
+        "sqnr": {_label(key): round(value.total, 2) for key, value in search.seen.items()},
+        "sqnr_judged": {_label(key): round(value.judged, 2) for key, value in search.seen.items()},
+        "taken": _label(taken),
+    }
+    facts |= _described(model, taken, search.seen[()].costs)
+    return Decision(taken, facts | {"seconds": round(time.perf_counter() - start, 1)})
+
+
+def _worth_rotating(sites: Mapping[Kind, Readers], quantized: Mapping[str, Any]) -> dict[Kind, Readers]:
+    """Without sites whose readers all stay float."""
+    kept = {
+        kind: {name: readers for name, readers in names.items() if any(reader in quantized for reader in readers)}
+        for kind, names in sites.items()
+    }
+    return {kind: names for kind, names in kept.items() if names}
+
+
+@dataclass(slots=True)
+class _Search:
+    model: ir.Model
+    target: Target
+    feeds: Sequence[Feeds]
+    float_nodes: frozenset[str]
+    share: float
+    threads: int
+    progress: Callable[[], None]
+    seen: dict[tuple[Rotation, ...], Measured] = field(default_factory=dict)
+
+    def level(self, rotations: tuple[Rotation, ...]) -> Measured:
+        """Measured once for each."""
+        if rotations not in self.seen:
+            self.seen[rotations] = measure(
+                self.model, self.target, rotations, self.feeds, float_nodes=self.float_nodes, share=self.share,
+                threads=self.threads,
+            )  # fmt: skip
+            self.progress()
+        return self.seen[rotations]
+
+    def greedy(self, candidates: Sequence[Rotation], goal: float) -> tuple[Rotation, ...]:
+        """Take the candidate with the largest surplus over what its kind must gain, and go on with the others."""
+        taken: tuple[Rotation, ...] = ()
+        left = list(candidates)
+        none = self.level(())
+        while left:
+            now = self.level(taken)
+            surplus: dict[Rotation, float] = {}
+            for item in list(left):
+                if item.kind in ONLINE and now.judged >= goal:
+                    continue
+                tried = self.level(_ordered((*taken, item)))
+                gain = _gain(item, tried, now)
+                surplus[item] = gain - (GAIN_NODES if item.kind in ONLINE else GAIN)
+                if gain <= HOPELESS:
+                    left.remove(item)
+                if tried.total < none.total:
+                    del surplus[item]
+            best = max(surplus, key=lambda item: surplus[item], default=None)
+            if best is None or surplus[best] < 0:
+                break
+            taken = _ordered((*taken, best))
+            left = [item for item in left if item != best]
+        return taken
+
+    def seeds(self, taken: tuple[Rotation, ...]) -> tuple[Rotation, ...]:
+        """Other signs, the same for all kinds, where they gain."""
+        best = taken
+        for seed in SEEDS:
+            tried = tuple(Rotation(item.kind, item.sites, seed) for item in taken)
+            if self.level(tried).judged >= self.level(best).judged + GAIN_SEED:
+                best = tried
+        return best
+
+
+def _gain(item: Rotation, tried: Measured, now: Measured) -> float:
+    """Queries and keys are read by the attention products alone, without which the others are judged."""
+    return tried.total - now.total if item.kind == "scores" else tried.judged - now.judged
+
+
+def _ordered(rotations: tuple[Rotation, ...]) -> tuple[Rotation, ...]:
+    return tuple(sorted(rotations, key=lambda item: KINDS.index(item.kind)))
+
+
+def _label(rotations: tuple[Rotation, ...]) -> str:
+    seed = f" seed {rotations[0].seed}" if rotations and rotations[0].seed else ""
+    return "+".join(item.kind for item in rotations) + seed if rotations else "none"
+
+
+def _down_losses(
+    model: ir.Model, names: Readers, feeds: Sequence[Feeds], threads: int
+) -> dict[str, tuple[float, float]]:
+    """Site to the loss of its readers, as it is and rotated."""
+    sites = [site for site in down_sites(model) if isinstance(site, Site) and site.name in names]
+    seen = sample_rows(model, sites, feeds, threads=threads)
+    return {
+        site.name: (
+            reader_loss(site, seen[site.name].rows),
+            reader_loss(site, seen[site.name].rows, online_turn(site.channels, 0)),
+        )
+        for site in sites
+    }
+
+
+def _described(model: ir.Model, taken: tuple[Rotation, ...], costs: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """What the rotations add: nodes, and multiply-adds as a share of all where these are known."""
+    copy = model.clone()
+    before = len(copy.graph)
+    for item in passes_of(taken):
+        item.run(copy)
+    facts: dict[str, Any] = {
+        "sites": {item.kind: list(item.sites) for item in taken}, "added_nodes": len(copy.graph) - before,
+    }  # fmt: skip
+    if costs:
+        facts["added_work"] = round(_added(model, taken, costs) / sum(costs.values()), 4)
+    return facts
+
+
+def _added(model: ir.Model, taken: Sequence[Rotation], costs: Mapping[str, int]) -> float:
+    """Multiply-adds of the rotations in front of down projections: m + b for each channel and position."""
+    wanted = {name for item in taken if item.kind == "down" for name in item.sites}
+    total = 0.0
+    for site in down_sites(model):
+        if isinstance(site, Site) and site.name in wanted:
+            reader = site.readers[0]
+            outputs = reader.weight.value.shape[reader.outputs]  # type: ignore[index]
+            left, right = factors(site.channels)
+            total += costs.get(str(reader.node.name), 0) / int(outputs) * (right + (left if left > 1 else 0))  # type: ignore[arg-type]
+    return total
+
+
+def _decibels(loss: float) -> float:
+    return round(float(-10 * np.log10(max(loss, 1e-12))), 1)

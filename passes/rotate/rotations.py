@@ -1,0 +1,60 @@
+"""The kinds of rotation by name, where each can be made, and the passes that make them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import onnx_ir as ir
+
+from qcompiler.passes.rotate.head_values import HeadValues, head_values
+from qcompiler.passes.rotate.residual_streams import Stream, residual_streams
+from qcompiler.passes.rotate.rotate_down import RotateDown, down_sites
+from qcompiler.passes.rotate.rotate_heads import RotateHeads
+from qcompiler.passes.rotate.rotate_residual import RotateResidual
+from qcompiler.passes.rotate.rotate_scores import RotateScores
+from qcompiler.passes.rotate.score_operands import ScoreOperands, score_operands
+from qcompiler.passes.sites.records import Site
+
+Kind: TypeAlias = Literal["residual", "heads", "down", "scores"]
+RotationPass: TypeAlias = type[RotateResidual] | type[RotateHeads] | type[RotateDown] | type[RotateScores]
+PASSES: Mapping[Kind, RotationPass] = {
+    "residual": RotateResidual, "heads": RotateHeads, "down": RotateDown, "scores": RotateScores,
+}  # fmt: skip
+KINDS: tuple[Kind, ...] = tuple(PASSES)
+ONLINE: frozenset[Kind] = frozenset({"down", "scores"})
+"""Kinds that add nodes."""
+Readers = dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """One kind, at these sites, with the signs of this seed: all that a plan keeps."""
+
+    kind: Kind
+    sites: tuple[str, ...]
+    seed: int = 0
+
+
+def passes_of(rotations: Sequence[Rotation]) -> list[RotateResidual | RotateHeads | RotateDown | RotateScores]:
+    """One pass for each."""
+    return [PASSES[item.kind](item.sites, item.seed) for item in rotations]
+
+
+def found_sites(model: ir.Model) -> dict[Kind, Readers]:
+    """Kind to site to the names of the nodes that read what is rotated there, for kinds that have a site."""
+    residual: Readers = {}
+    for stream in residual_streams(model):
+        if isinstance(stream, Stream):
+            layers = [*stream.readers, *(reader for site in stream.norms for reader in site.readers)]
+            residual[stream.name] = tuple(str(reader.node.name) for reader in layers)
+    heads = {item.site.name: _names(item.site) for item in head_values(model) if isinstance(item, HeadValues)}
+    down = {item.name: _names(item) for item in down_sites(model) if isinstance(item, Site)}
+    scores: Readers = {item.name: (item.name,) for item in score_operands(model) if isinstance(item, ScoreOperands)}
+    every: dict[Kind, Readers] = {"residual": residual, "heads": heads, "down": down, "scores": scores}
+    return {kind: readers for kind, readers in every.items() if readers}
+
+
+def _names(site: Site) -> tuple[str, ...]:
+    return tuple(str(reader.node.name) for reader in site.readers)

@@ -1,0 +1,106 @@
+"""The step of a compile in front of shift and scale: rotations from data or a plan, then the rewrite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx_ir as ir
+
+from qcompiler.calibration.data import Source
+from qcompiler.calibration.inputs import input_specs
+from qcompiler.calibration.masks import without_padding
+from qcompiler.calibration.split import FirstFeeds, hold_back
+from qcompiler.diagnostics import Diagnostic, Severity
+from qcompiler.filters import nodes_kept_float
+from qcompiler.graph import weight_bytes
+from qcompiler.options import CompileOptions
+from qcompiler.passes.cleanup.drop_unused import DropUnused
+from qcompiler.passes.rotate.decide import Decision, decide
+from qcompiler.passes.rotate.rotations import KINDS, Rotation, passes_of
+from qcompiler.pipeline import Guard, Hook, PassRun, Pipeline, diagnostics_of
+from qcompiler.plan import QuantPlan
+from qcompiler.progress import Progress
+from qcompiler.session import Feeds
+from qcompiler.target import Target
+
+FEEDS = 12
+"""Calibration samples that are measured on, one a feed."""
+LARGEST = 2 << 30
+"""Bytes of weights above which measuring takes more memory than it gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """The model, what ran, and what a plan has to keep.
+
+    Attributes:
+        rotations: Kind to "sites" and "seed", as the plan holds them; empty where nothing was rotated.
+    """
+
+    model: ir.Model
+    runs: tuple[PassRun, ...] = ()
+    rotations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+def rotate(
+    model: ir.Model,
+    target: Target,
+    source: Source,
+    options: CompileOptions,
+    guard: Guard,
+    hooks: Sequence[Hook],
+    progress: Progress,
+) -> Rotated:
+    """Rotate as the plan says, as the user names, or as measured; samples held back for verification are left out.
+
+    Raises:
+        QcompileError: As reading the data or the plan.
+    """
+    if options.plan is not None:
+        decision = Decision(from_plan(QuantPlan.load(options.plan).rotate), {})
+    elif options.rotate == "none":
+        return Rotated(model)
+    elif options.rotate == "auto" and (not source.repeatable or weight_bytes(model) > LARGEST):
+        what = "the data can be read only once" if not source.repeatable else "the weights are too large to measure"
+        finding = Diagnostic("QC204", Severity.WARNING, "--rotate", f"nothing is rotated: {what}", "name the kinds")
+        return Rotated(model, diagnostics=(finding,))
+    else:
+        decision = decide(
+            model, target, _first_feeds(model, source, options) if options.rotate == "auto" else (),
+            how=options.rotate, float_nodes=frozenset(nodes_kept_float(model, options)), goal=options.goal_sqnr,
+            share=options.float_share, full=options.search == "full", threads=options.threads,
+            progress=lambda: progress.advance(1),
+        )  # fmt: skip
+    if not decision.rotations:
+        return Rotated(model, facts=decision.facts)
+    passes = passes_of(decision.rotations)
+    rotated, runs = Pipeline([*passes, DropUnused()], hooks, guard).run(model)
+    done = [
+        Rotation(item.kind, run.outcome.matched, item.seed)
+        for item, run in zip(decision.rotations, runs, strict=False)
+        if run.outcome.matched
+    ]
+    return Rotated(rotated, runs, to_plan(done), decision.facts, tuple(diagnostics_of(runs)))
+
+
+def to_plan(rotations: Sequence[Rotation]) -> dict[str, dict[str, Any]]:
+    """As a plan keeps them: no matrices, which follow from the seed."""
+    return {item.kind: {"sites": list(item.sites), "seed": item.seed} for item in rotations}
+
+
+def from_plan(held: dict[str, dict[str, Any]]) -> tuple[Rotation, ...]:
+    """What `to_plan` made, in the order of the passes."""
+    return tuple(Rotation(kind, tuple(held[kind]["sites"]), held[kind]["seed"]) for kind in KINDS if kind in held)
+
+
+def _first_feeds(model: ir.Model, source: Source, options: CompileOptions) -> list[Feeds]:
+    batches = source if options.validate is not None else hold_back(source)
+    kept = FirstFeeds(batches, FEEDS)
+    for _ in kept:
+        if len(kept.feeds) == FEEDS:
+            break
+    return [without_padding(feed, input_specs(model)) for feed in kept.feeds]
