@@ -65,10 +65,21 @@ _LLAMA = (
 )
 
 
-def vit(blocks: int = 2) -> ir.Model:
-    """Pre-LN: 2 norms, one attention and one GELU a block, a last norm, and a Gemm on the first token."""
+_PATCHES = """c0 = Conv<strides = [4, 4]>(x, patch, pb) c1 = Reshape(c0, flat) c2 = Transpose<perm = [0, 2, 1]>(c1)
+    n0 = Shape<start = 0, end = 1>(x) n1 = Concat<axis = 0>(n0, one_of_each) token = Expand(class_token, n1)
+    all = Concat<axis = 1>(token, c2) x0 = Add(all, places)
+"""
+
+
+def vit(blocks: int = 2, *, embedded: bool = False) -> ir.Model:
+    """Pre-LN: 2 norms, one attention and one GELU a block, a last norm, and a Gemm on the first token.
+
+    Embedded: behind 4x4 patches of a picture of 8x8, a class token and a table of positions.
+    """
     tail = """z = LayerNormalization<axis = -1>({x}, g9, c9) first = Gather<axis = 1>(z, zero)
     y = Gemm<transB = 1>(first, wh, bh)"""
+    if embedded:
+        return _model(_PRE, tail, blocks, "float[N, 8] y", head=_PATCHES, inputs="float[N, 3, 8, 8] x")
     return _model(_PRE, tail, blocks, "float[N, 8] y")
 
 
@@ -78,9 +89,15 @@ def bert(blocks: int = 2) -> ir.Model:
     return _model(_POST, tail, blocks, f"float[N, {WIDTH}] y", head="x0 = LayerNormalization<axis = -1>(x, g9, c9)\n")
 
 
-def llama(blocks: int = 2) -> ir.Model:
-    """RMSNorm in primitive operators, two query heads for each value head, SwiGLU, a head without bias."""
+def llama(blocks: int = 2, *, embedded: bool = False) -> ir.Model:
+    """RMSNorm in primitive operators, two query heads for each value head, SwiGLU, a head without bias.
+
+    Embedded: behind a table of 20 tokens, which the head shares.
+    """
     tail = _RMS.format(to="z", x="{x}", gain="g9") + " y = MatMul(z, wt)"
+    if embedded:
+        tail, tokens = tail.replace("wt)", "turned)"), "turned = Transpose<perm = [1, 0]>(table) x0 = Gather(table, x)\n"
+        return _model(_LLAMA, tail, blocks, "float[N, S, 20] y", head=tokens, inputs="int64[N, S] x")
     return _model(_LLAMA, tail, blocks, "float[N, S, 8] y")
 
 
@@ -89,13 +106,15 @@ def canonical(model: ir.Model, opset: int = 19, native: frozenset[str] = COMMON_
     return Pipeline((*normalize_passes(opset, native), *canonical_passes(opset, native))).run(model.clone())[0]
 
 
-def _model(block: str, tail: str, blocks: int, output: str, head: str = "") -> ir.Model:
+def _model(
+    block: str, tail: str, blocks: int, output: str, head: str = "", inputs: str = f"float[N, S, {WIDTH}] x"
+) -> ir.Model:
     text, current = head, "x0" if head else "x"
     for index in range(blocks):
         text += block.format(i=f"_{index}", x=current) + "\n"
         current = f"t_{index}"
     text += tail.format(x=current)
-    made = f"m (float[N, S, {WIDTH}] x) => ({output}) {{ {text} }}"
+    made = f"m ({inputs}) => ({output}) {{ {text} }}"
     constants = _constants(blocks)
     if block is _LLAMA:  # two heads of keys and values
         halves = {name: held[:, : WIDTH // 2] for name, held in constants.items() if name[:3] in ("wk_", "wv_")}
@@ -115,7 +134,13 @@ def _constants(blocks: int) -> dict[str, Any]:
         "root": np.float32(SIZE**-0.5), "two": np.float32(2**0.5), "one": np.float32(1), "half": np.float32(0.5),
         "square": np.float32(2), "epsilon": np.float32(1e-6), "zero": np.array(0),
         "g9": 1 + array(WIDTH), "c9": array(WIDTH), "wh": array(8, WIDTH), "bh": array(8), "wt": array(WIDTH, 8),
+        "flat": np.array([0, WIDTH, -1]), "one_of_each": np.array([1, 1]),
     }  # fmt: skip
+    shapes = {"table": (20, WIDTH), "patch": (WIDTH, 3, 4, 4), "pb": (WIDTH,), "class_token": (1, 1, WIDTH),
+              "places": (1, 5, WIDTH)}  # fmt: skip
+    random, others = np.random.default_rng(6), random
+    found |= {name: array(*shape) for name, shape in shapes.items()}
+    random = others
     for index in range(blocks):
         end = f"_{index}"
         found |= {f"{name}{end}": array(WIDTH, WIDTH) for name in ("wq", "wo")}

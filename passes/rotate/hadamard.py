@@ -46,7 +46,7 @@ def rotation_keeping_ones(size: int, seed: int = 0) -> Matrix:
 
 def factors(size: int) -> tuple[int, int]:
     """(m, b), m b = size, b a power of two, m one with a Hadamard matrix if possible, both near the root of the size;
-    m = 1 for sizes up to 64.
+    m = 1 for sizes up to 64 and for odd ones.
 
     The rotation that is the Kronecker product of one of m and one of b mixes all channels at the price of m + b
     products for each, not m b.
@@ -56,7 +56,7 @@ def factors(size: int) -> tuple[int, int]:
     wide = min(size & -size, 1 << round(math.log2(size) / 2))
     tried = [wide >> step for step in range(3) if wide >> step]
     block = next((block for block in tried if hadamard(size // block) is not None), wide)
-    return size // block, block
+    return (size // block, block) if block > 1 else (1, size)
 
 
 def signs(size: int, seed: int) -> Matrix:

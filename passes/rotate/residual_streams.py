@@ -70,6 +70,7 @@ class _Norms:
     """Norms of a model: what each reads, and its site or why it is none."""
 
     def __init__(self, model: ir.Model) -> None:
+        self.graph = model.graph
         parts: dict[str, list[ir.Node]] = defaultdict(list)
         for node in model.graph:
             key = site_of(node)
@@ -99,7 +100,7 @@ class _Walk:
 
     def all_from(self, value: ir.Value) -> None:
         self._reach(value, -1)
-        while self.waiting and not self.refusal:
+        while self.waiting:  # on behind a refusal too, else each norm would walk the whole stream again
             current = self.waiting.pop()
             axis = self.seen[current]
             self._made(current, axis)
@@ -130,13 +131,13 @@ class _Walk:
         if value in self.seen:
             if self.seen[value] != axis:
                 self._refuse(f"the channels of {value.name} lie along two axes")
-        elif value.is_graph_input():
+            return
+        if value.is_graph_input():
             self._refuse(f"{value.name} is an input of the model")
         elif value.is_graph_output():
             self._refuse(f"{value.name} is an output of the model")
-        else:
-            self.seen[value] = axis
-            self.waiting.append(value)
+        self.seen[value] = axis
+        self.waiting.append(value)
 
     def _refuse(self, reason: str) -> None:
         self.refusal = self.refusal or reason
@@ -192,9 +193,8 @@ class _Walk:
     def _read(self, value: ir.Value, axis: int) -> None:
         for use in value.uses():
             node, index = use.node, use.idx
-            producer = value.producer()
             key = site_of(node)
-            if producer is None or node.graph is not producer.graph:
+            if node.graph is not self.norms.graph:
                 self._refuse(f"{value.name} is read inside the body of {node.op_type}")
             elif form_of(node) in NORM_FORMS and key is not None:
                 if axis != -1 or self.norms.inputs.get(key) is not value:
