@@ -26,9 +26,9 @@ class CompileOptions:
             (SmoothQuant), or "auto", the best at each site, kept where the outputs gain.
         bias_correction: "auto" adds to each layer's bias what quantization shifts in its mean, where the outputs gain;
             "none" does not.
-        rotate: Before equalizing, rotate what layers hand to one another, at no change of the function: "none", "auto" (the
-            kinds that gain at the outputs), "all", or kinds separated by commas: "residual", "heads", and with added
-            nodes "down", "scores".
+        rotate: Before equalizing, rotate what layers hand to one another, at no change of the function: "none", "auto"
+            (the kinds that gain at the outputs), "all", or kinds separated by commas: "residual", "heads", and with
+            added nodes "down", "scores".
         search: How long "auto" measures: "fast" tries the clipping rules and keeps groups of nodes float, "full" goes
             on to rules by group and single nodes, on more samples.
         goal_sqnr: Output SQNR in dB (on calibration samples) that makes `float_share` unnecessary.

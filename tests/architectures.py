@@ -96,7 +96,8 @@ def llama(blocks: int = 2, *, embedded: bool = False) -> ir.Model:
     """
     tail = _RMS.format(to="z", x="{x}", gain="g9") + " y = MatMul(z, wt)"
     if embedded:
-        tail, tokens = tail.replace("wt)", "turned)"), "turned = Transpose<perm = [1, 0]>(table) x0 = Gather(table, x)\n"
+        tokens = "turned = Transpose<perm = [1, 0]>(table) x0 = Gather(table, x)\n"
+        tail = tail.replace("wt)", "turned)")
         return _model(_LLAMA, tail, blocks, "float[N, S, 20] y", head=tokens, inputs="int64[N, S] x")
     return _model(_LLAMA, tail, blocks, "float[N, S, 8] y")
 
