@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qcompiler.api import certify, compile, lint, verify
+    from qcompiler.api import certify, compile, diff, lint, verify
     from qcompiler.calibration.table import CalibrationTable
     from qcompiler.driver import compile_model
     from qcompiler.errors import (
@@ -58,6 +58,7 @@ __all__ = [
     "certify",
     "compile",
     "compile_model",
+    "diff",
     "export",
     "lint",
     "load_model",
@@ -66,7 +67,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "certify": "api", "compile": "api", "lint": "api", "verify": "api", "compile_model": "driver",
+    "certify": "api", "compile": "api", "diff": "api", "lint": "api", "verify": "api", "compile_model": "driver",
     "CompileOptions": "options",
     "CompileResult": "result", "Target": "target", "QuantScheme": "scheme", "QuantPlan": "plan",
     "CalibrationTable": "calibration.table", "export": "torch_export", "load_model": "reading", "save_model": "saving",

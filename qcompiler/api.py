@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from qcompiler.certification.certificate import Certificate
     from qcompiler.diagnostics import Diagnostic
+    from qcompiler.diffing.difference import Difference
     from qcompiler.evaluation.verify import Verification
     from qcompiler.options import CalibrationInput, CompileOptions
     from qcompiler.progress import Progress
@@ -126,3 +127,29 @@ def certify(
         open_source(calibration, input_specs(one), preprocess=preprocess, max_samples=max_samples or 4)
     )  # fmt: skip
     return certify_models(one, other, real, samples=samples, seed=seed, shapes=shapes or None, threads=threads)
+
+
+def diff(
+    first: str | Path | onnx.ModelProto | ir.Model, second: str | Path | onnx.ModelProto | ir.Model, *,
+    fail_on: str = "weights", calibration: CalibrationInput | None = None, target: str | None = None,
+    rtol_scale: float = 0.01,
+) -> Difference:  # fmt: skip
+    """What changed between two models, bundles or plans: `.level`, `.fails`, `.sections`; see docs/diff.md.
+
+    Args:
+        fail_on: The least level that fails.
+        calibration: Inputs for both models, whose outputs are then compared.
+        target: Whose rules lint.
+        rtol_scale: Largest relative move of a scale that is no change.
+
+    Raises:
+        QcompileError: A file can't be read, there is no such level or target, the data doesn't fit.
+    """
+    from qcompiler.calibration.data import input_specs, open_source
+    from qcompiler.diffing.changes import parse_level
+    from qcompiler.diffing.compare import DiffOptions, compare_sides
+    from qcompiler.diffing.sides import as_side
+
+    samples = None if calibration is None else lambda model: open_source(calibration, input_specs(model))
+    options = DiffOptions(parse_level(fail_on, "fail_on"), tolerance=rtol_scale, target=target, samples=samples)
+    return compare_sides(as_side(first), as_side(second), options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -30,9 +30,9 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-def console() -> Console:
-    """stdout, 80 columns wide; plain text where it is no terminal."""
-    return _Console(width=_WIDTH, highlight=False, soft_wrap=False)
+def console(file: IO[str] | None = None) -> Console:
+    """stdout or `file`, 80 columns wide; plain text where it is no terminal."""
+    return _Console(width=_WIDTH, highlight=False, soft_wrap=False, file=file)
 
 
 def show_result(result: CompileResult, output: Path | None, *, seconds: float, verbose: int = 0) -> None:

@@ -5,6 +5,7 @@ VERBS: dict[str, str] = {
     "lint": "check a Q/DQ graph against a target's rules, without its runtime",
     "verify": "compare two models on the same inputs",
     "certify": "prove that two float models compute the same",
+    "diff": "what changed between two models, bundles or plans, matched by structure",
     "analyze": "outliers of activations, and how much the calibration set matters",
     "export": "export a torch module to ONNX, compared with torch at several sizes",
     "targets": "list targets and the rules that each enforces",

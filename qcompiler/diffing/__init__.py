@@ -1,0 +1,1 @@
+"""What changed between two models, matched by structure and not by names."""
