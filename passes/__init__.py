@@ -33,5 +33,10 @@ TABLE: dict[str, str] = {
     "merge-equal-nodes": "qcompiler.passes.cleanup.merge_equal_nodes:MergeEqualNodes",
     "settle-shapes": "qcompiler.passes.normalize.settle_shapes:SettleShapes",
     "plain-gemm": "qcompiler.passes.normalize.plain_gemm:PlainGemm",
+    "group-factors": "qcompiler.passes.recurrence.group_factors:GroupFactors",
+    "lay-channels-last": "qcompiler.passes.recurrence.lay_channels_last:LayChannelsLast",
+    "chunk-scan": "qcompiler.passes.recurrence.chunk_scan:ChunkScan",
+    "recognise-recurrences": "qcompiler.passes.recurrence.recognise_recurrences:RecogniseRecurrences",
+    "hoist-from-scan": "qcompiler.passes.recurrence.hoist_from_scan:HoistFromScan",
     "sort-nodes": "qcompiler.passes.cleanup.sort_nodes:SortNodes",
 }

@@ -37,6 +37,19 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class ScanForm:
+    """How the runtime takes a selective scan best.
+
+    Attributes:
+        channels_last: The state lies as [N, channels], its long axis last.
+        chunk: Steps of a chunk where the recurrence can be written in matrix products; 0 keeps one step at a time.
+    """
+
+    channels_last: bool = False
+    chunk: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """A row of the table of targets.
 
@@ -59,6 +72,7 @@ class Target:
     aliases: tuple[str, ...] = ()
     activation: QuantScheme = INT8_ACTIVATION
     placement: Placement = Placement()
+    scan_form: ScanForm = ScanForm()
     carrier: Carrier = "fp32"
     carriers: tuple[Carrier, ...] = ("fp32",)
     host: str = ""

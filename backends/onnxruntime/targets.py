@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from qcompiler.target import Placement, Target
+from qcompiler.target import Placement, ScanForm, Target
 
+_SCAN_FORM = ScanForm(channels_last=True, chunk=32)
 _NATIVE = frozenset({"LayerNormalization", "Gelu", "HardSwish", "Mish"})
 
 ORT_CPU = Target(
@@ -15,6 +16,7 @@ ORT_CPU = Target(
     placement=Placement(
         frozenset({"Conv", "MatMul", "Gemm"}), weights_pair_safe=True, conv_outputs=True, min_reduction=26
     ),
+    scan_form=_SCAN_FORM,
     runtime="onnxruntime >= 1.21",
     native_ops=_NATIVE,
     domains=frozenset({"", "com.microsoft"}),
@@ -36,6 +38,7 @@ ORT_CPU_ARM64 = Target(
     opset=20,  # at 21 onnxruntime on x86 refuses its own rewrite of int8 pairs, and bundles are tried out there too
     emitter="qcompiler.backends.onnxruntime.emitter:OnnxruntimeEmitter",
     placement=Placement(frozenset({"Conv", "MatMul", "Gemm"}), conv_outputs=True, min_reduction=26),
+    scan_form=_SCAN_FORM,
     runtime="onnxruntime >= 1.24",
     native_ops=_NATIVE,
     domains=frozenset({"", "com.microsoft"}),

@@ -73,8 +73,11 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
     finally:
         for value, tensor in weights.items():
             value.const_value = tensor
+    outer = {item.name: item for item in proto.graph.initializer if item.data_location == item.DEFAULT}
     for inner in _graphs(proto.graph):
         del inner.value_info[:]
+        if inner is not proto.graph:
+            _show_constants(inner, outer)
         for node in inner.node:
             if node.op_type in _LIKE_FIRST_INPUT and node.domain in ("", "ai.onnx"):
                 node.op_type = "Identity"
@@ -83,6 +86,13 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
             if output.type.HasField("tensor_type"):
                 output.type.tensor_type.ClearField("shape")
     return proto
+
+
+def _show_constants(body: onnx.GraphProto, outer: dict[str, onnx.TensorProto]) -> None:
+    """Inference reads the axes and targets of a body's nodes among the body's own constants only."""
+    own = {item.name for item in body.initializer}
+    read = {name for node in body.node for name in node.input if name in outer and name not in own}
+    body.initializer.extend(outer[name] for name in sorted(read) if outer[name].data_type == outer[name].INT64)
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

@@ -12,6 +12,7 @@ from qcompiler import registry
 from qcompiler.passes.canonical.pipeline import canonical_passes
 from qcompiler.passes.fold.pipeline import fold_passes
 from qcompiler.passes.normalize.pipeline import normalize_passes
+from qcompiler.passes.recurrence.pipeline import recurrence_passes
 from qcompiler.passes.sites.records import Found, Site
 from qcompiler.pipeline import Pipeline
 from qcompiler.reading import load_model
@@ -27,6 +28,7 @@ def canonical_form(path: Path, target_name: str) -> ir.Model:
     passes = (
         *normalize_passes(target.opset, target.native_ops),
         *canonical_passes(target.opset, target.native_ops),
+        *recurrence_passes(target.scan_form),
         *fold_passes(),
     )
     return Pipeline(passes).run(load_model(path))[0]

@@ -1,0 +1,37 @@
+"""The order of rewriting recurrences."""
+
+from __future__ import annotations
+
+from qcompiler.passes.cleanup.drop_no_ops import DropNoOps
+from qcompiler.passes.cleanup.drop_unused import DropUnused
+from qcompiler.passes.cleanup.merge_equal_nodes import MergeEqualNodes
+from qcompiler.passes.cleanup.sort_nodes import SortNodes
+from qcompiler.passes.normalize.infer_shapes import InferShapes
+from qcompiler.passes.normalize.settle_shapes import SettleShapes
+from qcompiler.passes.recurrence.chunk_scan import ChunkScan
+from qcompiler.passes.recurrence.group_factors import GroupFactors
+from qcompiler.passes.recurrence.hoist_from_scan import HoistFromScan
+from qcompiler.passes.recurrence.lay_channels_last import LayChannelsLast
+from qcompiler.passes.recurrence.recognise_recurrences import RecogniseRecurrences
+from qcompiler.pipeline import Pass
+from qcompiler.target import ScanForm
+
+
+def recurrence_passes(form: ScanForm) -> tuple[Pass, ...]:
+    """Selective scans of a model in canonical form, recognised and brought into the form that the target runs best."""
+    layouts: list[Pass] = [ChunkScan(form.chunk)] if form.chunk else []
+    if form.channels_last:
+        layouts.append(LayChannelsLast())
+    return (
+        RecogniseRecurrences(),  # before: the roles are of the model's own tensors
+        GroupFactors(),  # x * dt can leave the body once it is a product of its own
+        HoistFromScan(),
+        InferShapes(),  # the layouts ask for sizes
+        *layouts,
+        SettleShapes(),
+        DropNoOps(),
+        MergeEqualNodes(),  # what both directions of a block computed
+        DropUnused(),
+        InferShapes(),
+        SortNodes(),
+    )
