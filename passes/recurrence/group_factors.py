@@ -31,7 +31,8 @@ class GroupFactors(Pass):
         for scan in list(all_nodes(model)):
             if scan.op_type == "Scan" and scan.domain == "":
                 body = scan.attributes["body"].as_graph()
-                matched += [str(node.name) for node in list(body) if _regroup(body, node, fresh)]
+                regrouped = [_regroup(body, node, fresh) for node in list(body)]
+                matched += [str(scan.name)] * any(regrouped)
         return Outcome(bool(matched), tuple(matched))
 
 

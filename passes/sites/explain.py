@@ -14,12 +14,12 @@ from qcompiler.passes.fold.pipeline import fold_passes
 from qcompiler.passes.normalize.pipeline import normalize_passes
 from qcompiler.passes.recurrence.pipeline import recurrence_passes
 from qcompiler.passes.sites.records import Found, Site
-from qcompiler.pipeline import Pipeline
+from qcompiler.pipeline import PassRun, Pipeline
 from qcompiler.reading import load_model
 
 
-def canonical_form(path: Path, target_name: str) -> ir.Model:
-    """The model as the rewrites of a compile for that target get it.
+def canonical_form(path: Path, target_name: str) -> tuple[ir.Model, tuple[PassRun, ...]]:
+    """The model as the rewrites of a compile for that target get it, and what brought it there.
 
     Raises:
         QcompileError: As `load_model`; an unknown target.
@@ -31,7 +31,7 @@ def canonical_form(path: Path, target_name: str) -> ir.Model:
         *recurrence_passes(target.scan_form),
         *fold_passes(),
     )
-    return Pipeline(passes).run(load_model(path))[0]
+    return Pipeline(passes).run(load_model(path))
 
 
 def explain(found: Found) -> dict[str, Any]:

@@ -18,8 +18,9 @@ def parser() -> Parser:
     """Arguments of `passes`."""
     made = Parser("qcompile passes", "List passes, for --passes and --dump-after; or what they can rewrite in a model.")
     made.add_argument(
-        "--explain", metavar="MODEL", default=None, help="where channels can be shifted and scaled, and where not, why"
-    )
+        "--explain", metavar="MODEL", default=None,
+        help="where channels can be shifted and scaled, which scans are known; where not, why",
+    )  # fmt: skip
     made.add_argument("--target", metavar="T", help="whose operators the model is brought to (default ort-cpu)")
     add_shared(made)
     return made
@@ -48,12 +49,16 @@ def run(settings: Mapping[str, Any], args: argparse.Namespace) -> int:
 def _explain(path: Path, settings: Mapping[str, Any]) -> int:
     if not path.is_file():
         raise UsageError("no such file" if not path.exists() else "is not a file", where=str(path))
+    from qcompiler.passes.recurrence.explain import recurrence_table, recurrences
     from qcompiler.passes.sites.explain import canonical_form, explain, table
     from qcompiler.passes.sites.find import find_sites
 
-    found = find_sites(canonical_form(path, str(settings.get("target") or "ort-cpu")))
+    model, runs = canonical_form(path, str(settings.get("target") or "ort-cpu"))
+    found, scans = find_sites(model), recurrences(model, runs)
     if settings.get("json"):
-        print(json.dumps(explain(found), indent=1))
-    else:
-        print(table(found))
+        print(json.dumps(explain(found) | {"recurrences": scans}, indent=1))
+        return ExitCode.OK
+    if scans:
+        print(recurrence_table(scans), end="\n\n")
+    print(table(found))
     return ExitCode.OK
