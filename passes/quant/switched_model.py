@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from statistics import fmean
 
 import numpy as np
 import onnx_ir as ir
@@ -12,6 +13,7 @@ from qcompiler.passes.quant.insert_qdq import InsertQdq
 from qcompiler.passes.quant.select_sites import source_of
 from qcompiler.plan import QuantPlan
 from qcompiler.session import Arrays, Feeds, Session
+from qcompiler.state_names import next_values
 
 NO_NOISE = 1e-12
 """Noise over signal that counts as none beside samples or outputs that have some: 120 dB."""
@@ -32,6 +34,8 @@ class SwitchedModel:
 
     def __init__(self, model: ir.Model, plan: QuantPlan, feeds: Sequence[Feeds], *, threads: int = 0) -> None:
         switched, self._switches, self._scales = _with_switches(model, plan)
+        inputs, outputs = ([str(value.name) for value in ends] for ends in (model.graph.inputs, model.graph.outputs))
+        self._states = frozenset(next_values(inputs, outputs).values())
         judge_scores(switched.graph)
         shapes = _add_shapes(switched, self._switches)
         self._session = Session(switched, threads=threads)
@@ -73,7 +77,7 @@ class SwitchedModel:
     ) -> float:
         """The same on one sample."""
         outputs = self._run(self._feeds[index], quantized, scales or {})
-        return output_noise(self._reference(index), outputs)
+        return output_noise(self._reference(index), outputs, self._states)
 
     def _reference(self, index: int) -> Arrays:
         if index not in self._references:
@@ -94,15 +98,22 @@ def decibels(noise: float) -> float:
     return float("inf") if noise == 0 else -10 * float(np.log10(noise))
 
 
-def output_noise(reference: Arrays, outputs: Arrays) -> float:
-    """Noise over signal power of one sample: geometric mean over float outputs."""
-    return _geometric_mean(
-        [
-            _noise(wanted, outputs[name])
-            for name, wanted in reference.items()
-            if wanted.dtype.kind == "f" and wanted.size  # scores and features; indices follow from them
-        ]
-    )
+def output_noise(reference: Arrays, outputs: Arrays, states: Collection[str] = ()) -> float:
+    """Noise over signal power of one sample: geometric mean over float outputs.
+
+    Args:
+        states: Outputs that are the next values of inputs. Their plain mean counts as one output: the caches of all
+            layers must not outvote the scores, nor those of a few layers in float stand for all.
+    """
+    noises = {
+        name: _noise(wanted, outputs[name])
+        for name, wanted in reference.items()
+        if wanted.dtype.kind == "f" and wanted.size  # scores and features; indices follow from them
+    }
+    ratios = [noise for name, noise in noises.items() if name not in states]
+    if len(ratios) < len(noises):
+        ratios.append(fmean(noise for name, noise in noises.items() if name in states))
+    return _geometric_mean(ratios)
 
 
 def _geometric_mean(ratios: Sequence[float]) -> float:

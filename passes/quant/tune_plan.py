@@ -24,6 +24,8 @@ from qcompiler.target import Target
 
 FAST_GROUPS, FAST_ROUNDS = 8, 2
 """Bounds of the fast search: at most 2 rounds of 8 groups that may stay float."""
+OUTSTANDING = 10.0
+"""Noise over that of the median node which makes a node a candidate by itself: massive activations in a few layers."""
 FULL_SAMPLES = 12
 """Of each measurement of the full search."""
 
@@ -75,8 +77,10 @@ def tune_plan(
     # where outputs scatter, a rule may come out ahead only once another group is float
     near = [power for power in rule.near if power != best] if rule.samples > FEWEST_SAMPLES else []
     groups: Sequence[tuple[str, ...]] = node_groups(model, plan.nodes, whole_attention=target.placement.whole_attention)
+    loudness = _loudness(model, plan, _local_noise(tensors, sites, thresholds[best], target.activation.qmax))
     if not full:
-        groups = _noisiest(model, plan, groups, _local_noise(tensors, sites, thresholds[best], target.activation.qmax))
+        groups = sorted(groups, key=lambda group: max(map(loudness.__getitem__, group)), reverse=True)[:FAST_GROUPS]
+    groups = [*groups, *_outstanding(loudness)]
     if any(node.op_type == "Conv" and node.name in plan.nodes for node in model.graph):
         groups = [*groups, *ends(model, plan.nodes)]
     kept = keep_sensitive_float(
@@ -125,17 +129,21 @@ def _local_noise(
     return found
 
 
-def _noisiest(
-    model: ir.Model, plan: QuantPlan, groups: Sequence[tuple[str, ...]], noise: Mapping[str, float]
-) -> list[tuple[str, ...]]:
-    """The groups worth a measurement: those that read the tensors with most noise of their own."""
+def _loudness(model: ir.Model, plan: QuantPlan, noise: Mapping[str, float]) -> dict[str, float]:
+    """Most noise that one of the tensors a node reads has of its own."""
     inputs = {str(node.name): node.inputs for node in model.graph if node.name in plan.nodes}
+    return {
+        name: max(noise.get(str(value.name), 0.0) for index in indices if (value := inputs[name][index]) is not None)
+        for name, indices in plan.nodes.items()
+    }
 
-    def loudest(group: tuple[str, ...]) -> float:
-        values = [inputs[name][index] for name in group for index in plan.nodes[name]]
-        return max(noise.get(str(value.name), 0.0) for value in values if value is not None)
 
-    return sorted(groups, key=loudest, reverse=True)[:FAST_GROUPS]
+def _outstanding(loudness: Mapping[str, float]) -> list[tuple[str, ...]]:
+    """The loudest 2, 4, 6, 8 of the nodes that are `OUTSTANDING` times as loud as half of all."""
+    ordered = sorted(loudness, key=loudness.__getitem__, reverse=True)
+    bar = OUTSTANDING * loudness[ordered[len(ordered) // 2]]
+    found = [name for name in ordered if loudness[name] > bar]
+    return [tuple(found[:count]) for count in (2, 4, 6, 8) if count <= len(found)]
 
 
 def _tensors_of(model: ir.Model, plan: QuantPlan, quantized: Collection[str]) -> list[set[str]]:

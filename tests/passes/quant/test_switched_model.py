@@ -12,7 +12,7 @@ import pytest
 
 from qcompiler.numerics import sqnr, weight_scale
 from qcompiler.passes.quant.insert_qdq import InsertQdq
-from qcompiler.passes.quant.switched_model import SwitchedModel, decibels
+from qcompiler.passes.quant.switched_model import SwitchedModel, decibels, output_noise
 from qcompiler.plan import QuantPlan
 from qcompiler.scheme import TensorQuant, int8_weight
 from qcompiler.session import Arrays, run_all
@@ -136,3 +136,11 @@ def test_plans_of_other_schemes_do_not_confuse_it() -> None:
     plan.tensors["x"] = renamed
     switched = SwitchedModel(model(), plan, FEEDS)
     close(switched._run(FEEDS[0], switched.nodes, {}), qdq(plan_of()))
+
+
+def test_states_together_count_as_one_output() -> None:
+    wanted: Any = {"logits": np.array([1.0, 1.0]), **{f"present.{i}.key": np.array([1.0, 0.0]) for i in range(4)}}
+    found = {**wanted, "logits": np.array([1.0, 1.2]), "present.3.key": np.array([0.8, 0.0])}
+    states = [name for name in wanted if name != "logits"]
+    assert output_noise(wanted, found, states) == pytest.approx(np.sqrt(0.02 * 0.01))  # 0.04 of one of four states
+    assert output_noise(wanted, found) < 1e-8, "without it exact states outvote the logits"

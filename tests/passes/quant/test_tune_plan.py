@@ -20,7 +20,7 @@ from qcompiler.passes.quant.make_plan import make_plan
 from qcompiler.passes.quant.node_groups import node_groups
 from qcompiler.passes.quant.select_sites import Sites, select_sites
 from qcompiler.passes.quant.switched_model import SwitchedModel, decibels
-from qcompiler.passes.quant.tune_plan import Tuned, tune_plan
+from qcompiler.passes.quant.tune_plan import Tuned, _outstanding, tune_plan
 from qcompiler.plan import QuantPlan
 from qcompiler.session import Feeds
 from qcompiler.target import Target
@@ -266,3 +266,10 @@ def test_groups_are_nodes_of_the_same_part() -> None:
     model = build(text, w=np.eye(16, dtype=np.float32), v=np.ones((16, 4), np.float32))
     assert node_groups(model, ("a", "b", "c", "d")) == (("a",), ("b", "c"), ("d",))
     assert node_groups(model, ("c", "d")) == (("c",), ("d",))
+
+
+def test_nodes_far_louder_than_the_rest_are_candidates_by_themselves() -> None:
+    loudness = {f"n{index}": 1.0 for index in range(20)} | {"a": 30.0, "b": 500.0, "c": 11.0, "d": 9.0}
+    assert _outstanding(loudness) == [("b", "a")]
+    assert _outstanding(loudness | {"d": 12.0}) == [("b", "a"), ("b", "a", "d", "c")]
+    assert _outstanding({"n": 1.0}) == []
