@@ -133,7 +133,7 @@ COMPILE_SETTINGS: Mapping[str, Parse] = {
     "percentile": _number(float, 50.0, 100.0), "carrier": _choice("fp32", "fp16"), "portable": _flag,
     "include": _patterns, "exclude": _patterns, "exclude_op": _texts(","), "plan": _path,
     "equalize": _choice("none", "auto", "os_plus", "smooth"),
-    "bias_correction": _choice("none", "auto"),
+    "bias_correction": _choice("none", "auto"), "zero_points": _choice("none", "auto"),
     "rotate": _rotations,
     "search": _choice("fast", "full"), "goal_sqnr": _number(float), "float_share": _number(float, 0.0, 1.0),
     "min_sqnr": _number(float), "min_cosine": _number(float, -1.0, 1.0), "max_samples": _number(int, 1),

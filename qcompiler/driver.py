@@ -46,6 +46,7 @@ from qcompiler.passes.quant.make_plan import CHANNEL_AXIS, make_plan
 from qcompiler.passes.quant.quantize_weights import QuantizeWeights
 from qcompiler.passes.quant.select_sites import Sites, select_sites
 from qcompiler.passes.quant.tune_plan import tune_plan
+from qcompiler.passes.quant.zero_points import choose_zero_points
 from qcompiler.passes.recurrence.pipeline import recurrence_passes
 from qcompiler.passes.rotate.run import rotate
 from qcompiler.pipeline import Hook, Pass, PassRun, Pipeline, diagnostics_of
@@ -285,6 +286,8 @@ class _Run:
             threads=options.threads,
             progress=lambda n: self.progress.advance(1),
         )
+        if options.zero_points == "auto":
+            sites.zero_points = choose_zero_points(model, target, sites, table.tensors)
         qmax = target.activation.qmax
         peaks = {name: item.peaks for name, item in table.channels.items()}
         small = weight_bytes(model) <= TUNING_BYTES
@@ -302,7 +305,9 @@ class _Run:
             return self.corrected(tuned.plan, model, feeds), table
         method = "mse" if options.method == "auto" else options.method
         found = {
-            name: find_threshold(histogram, method, qmax=qmax, percentile=options.percentile).value
+            name: find_threshold(
+                histogram, method, qmax=qmax - sites.zero_points.get(name, 0), percentile=options.percentile
+            ).value
             for name, histogram in table.tensors.items()
             if histogram.count
         }

@@ -29,6 +29,8 @@ class CompileOptions:
         rotate: Before equalizing, rotate what layers hand to one another, at no change of the function: "none", "auto"
             (the kinds that gain at the outputs), "all", or kinds separated by commas: "residual", "heads", and with
             added nodes "down", "scores".
+        zero_points: "auto" gives one-sided tensors (of ReLU, GELU, Softmax) a zero point, where the target's kernels or
+            the biases behind take it at no cost; "none" keeps all grids symmetric.
         search: How long "auto" measures: "fast" tries the clipping rules and keeps groups of nodes float, "full" goes
             on to rules by group and single nodes, on more samples.
         goal_sqnr: Output SQNR in dB (on calibration samples) that makes `float_share` unnecessary.
@@ -60,6 +62,7 @@ class CompileOptions:
     equalize: Literal["none", "auto", "os_plus", "smooth"] = "none"
     bias_correction: Literal["none", "auto"] = "none"
     rotate: str = "none"
+    zero_points: Literal["none", "auto"] = "none"
     search: Literal["fast", "full"] = "fast"
     goal_sqnr: float = 25.0
     float_share: float = 0.1

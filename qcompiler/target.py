@@ -22,6 +22,8 @@ class Placement:
         product_ops: Operators quantized where both inputs are activations (both attention products).
         whole_attention: Both attention products of a block are quantized, or neither: what fused kernels take.
             saturate (x86 without VNNI).
+        zero_points: Which one-sided tensors may have one: all ("free"), as kernels take any; those whose offset the
+            biases of layers without padding take up ("folded"); "none".
         conv_outputs: Quantize what a Conv gives where its readers are float: kernels that write 8 bits are much faster
             than those that write 32.
         min_reduction: A Conv that sums fewer products per output stays float: for depthwise ones rescaling costs more
@@ -32,6 +34,7 @@ class Placement:
     product_ops: frozenset[str] = frozenset({"MatMul"})
     whole_attention: bool = False
     weights_pair_safe: bool = False
+    zero_points: Literal["none", "folded", "free"] = "none"
     conv_outputs: bool = False
     min_reduction: int = 1
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import onnx_ir as ir
 
 from qcompiler.calibration.runner import calibrate
 from qcompiler.passes.quant.insert_qdq import InsertQdq
-from qcompiler.passes.quant.make_plan import make_plan
+from qcompiler.passes.quant.make_plan import CHANNEL_AXIS, make_plan
 from qcompiler.passes.quant.quantize_weights import QuantizeWeights
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.registry import find_target
@@ -29,19 +30,25 @@ def quantized(
     *,
     placement: Placement = EVERYTHING,
     clip: float = 1.0,
+    zero_points: Mapping[str, int] = MappingProxyType({}),
     **constants: Any,
 ) -> tuple[ir.Model, Feeds]:
     """The int8 Q/DQ graph of the model that `text` describes, scales from `feeds`; and the first of them.
 
     Args:
         clip: Share of the largest magnitude that maps to qmax; below 1 activations saturate.
+        zero_points: Tensor to zero point, for those that have one.
     """
     model = build(text, **constants)
     given = list(feeds or [random_feeds(model)])
     target: Target = replace(find_target("ort-cpu"), placement=placement)
     sites = select_sites(model, target.placement)
-    table = calibrate(model, sorted(set(sites.sources.values())), given, mask_input=None)
-    plan = make_plan(model, target, sites, {name: item.absmax * clip for name, item in table.tensors.items()})
+    sites.zero_points = dict(zero_points)
+    axes = dict.fromkeys(sites.outputs.values(), CHANNEL_AXIS)
+    table = calibrate(model, sorted(set(sites.sources.values())), given, channel_axes=axes, mask_input=None)
+    thresholds = {name: item.absmax * clip for name, item in table.tensors.items()}
+    peaks = {name: item.peaks for name, item in table.channels.items()}
+    plan = make_plan(model, target, sites, thresholds, channel_peaks=peaks)
     QuantizeWeights(plan).run(model)
     InsertQdq(plan).run(model)
     return model, given[0]

@@ -2,19 +2,20 @@
 
 Q(Conv(DQ(x), DQ(w)) + b)        ->  QLinearConv(x, w, scales, zero points, int32 bias)   where only that Q reads it
 Q(Relu(Conv(DQ(x), DQ(w)) + b))  ->  Clip(QLinearConv(...), zero point)                   max(Q(y), zero) = Q(Relu(y))
+                                     QLinearConv(...)                 where no code lies below the zero point
 Q(..., s[C], axis 1)             ->  QLinearConv(x, w, ..., w scales / s)                 rescales by channel anyway
 Conv(DQ(x), DQ(w)) + b           ->  Cast(ConvInteger(x, w, zero points)) * scale + b     elsewhere
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.backends.onnxruntime.operands import Array, Lowering, Operand, operand_of
+from qcompiler.backends.onnxruntime.operands import OFFSET, Array, Lowering, Operand, operand_of
 from qcompiler.graph import add_initializer, constant_array, sole_consumer
 from qcompiler.numerics import pairs_fit, unfolded
 from qcompiler.pipeline import Outcome, Pass, Skip
@@ -76,7 +77,7 @@ class LowerConvs(Pass):
                 w = lowering.unsigned(w)
             made = [_qlinear_conv(lowering, node, follower, x, w, codes)]
             made[0].attributes.update(attributes)
-            if relu is not None:
+            if relu is not None and not _at_lowest(follower.inputs[2]):
                 bounds = [made[0].outputs[0], follower.inputs[2]]
                 made.append(lowering.node("Clip", bounds, "relu", node, dtype=follower.outputs[0].dtype))
             lowering.put(made, follower)
@@ -111,7 +112,7 @@ def _qlinear_conv(
         graph, unit = lowering.model.graph, np.asarray(1, np.float32)
         w_scale = add_initializer(graph, (w.scale / out_scale).astype(np.float32), lowering.names(f"{node.name}/scale"))
         y_scale = lowering.constant(("unit scale",), unit, "unit_scale")
-        y_zero = lowering.zero_point(x)  # the activation's container, as a scalar
+        y_zero = lowering.zero_point(replace(x, zero=0 if x.signed else OFFSET))  # the activation's container, a scalar
     channels = w_scale.const_value.size if w_scale.const_value is not None else 1
     zeros = lowering.zero_point(w, like_scale=True) if channels == w.scale.size else lowering.zeros(w, channels)
     inputs: list[ir.Value | None] = [
@@ -131,6 +132,12 @@ def _quantizes(node: ir.Node, *, per_channel: bool) -> bool:
     if scale is None:
         return False
     return scale.size == 1 or (per_channel and node.attributes.get_int("axis", 1) == 1)
+
+
+def _at_lowest(zero_point: ir.Value | None) -> bool:
+    """Whether no code lies below the zero point: saturation is then the Relu."""
+    zero = constant_array(zero_point)
+    return zero is not None and bool(np.all(zero == np.iinfo(zero.dtype).min))
 
 
 def _fits(codes: Array | None) -> bool:

@@ -14,7 +14,11 @@ ORT_CPU = Target(
     opset=21,
     emitter="qcompiler.backends.onnxruntime.emitter:OnnxruntimeEmitter",
     placement=Placement(
-        frozenset({"Conv", "MatMul", "Gemm"}), weights_pair_safe=True, conv_outputs=True, min_reduction=26
+        frozenset({"Conv", "MatMul", "Gemm"}),
+        weights_pair_safe=True,
+        zero_points="free",
+        conv_outputs=True,
+        min_reduction=26,
     ),
     scan_form=_SCAN_FORM,
     runtime="onnxruntime >= 1.21",
@@ -37,7 +41,9 @@ ORT_CPU_ARM64 = Target(
     aliases=("ort-arm64", "arm64"),
     opset=20,  # at 21 onnxruntime on x86 refuses its own rewrite of int8 pairs, and bundles are tried out there too
     emitter="qcompiler.backends.onnxruntime.emitter:OnnxruntimeEmitter",
-    placement=Placement(frozenset({"Conv", "MatMul", "Gemm"}), conv_outputs=True, min_reduction=26),
+    placement=Placement(
+        frozenset({"Conv", "MatMul", "Gemm"}), zero_points="free", conv_outputs=True, min_reduction=26
+    ),
     scan_form=_SCAN_FORM,
     runtime="onnxruntime >= 1.24",
     native_ops=_NATIVE,

@@ -1,4 +1,4 @@
-"""int8 activation codes with zero point 0 -> uint8 codes with zero point 128, on the same grid and scale.
+"""int8 activation codes with zero point z -> uint8 codes with zero point z + 128, on the same grid and scale.
 
 onnxruntime's x86 kernels take unsigned activations; signed ones run an order of magnitude slower.
 """
@@ -26,21 +26,23 @@ class UnsignedActivations(Pass):
     def run(self, model: ir.Model) -> Outcome:
         graph = model.graph
         names = FreshNames(model)
-        zeros: dict[tuple[int, ...], ir.Value] = {}
+        zeros: dict[tuple[tuple[int, ...], int], ir.Value] = {}
         matched, skipped = [], []
 
         def zero_point(old: ir.Value) -> ir.Value:
-            shape = tuple(old.const_value.shape.numpy()) if old.const_value is not None else ()
-            if shape not in zeros:
-                zeros[shape] = add_initializer(graph, np.full(shape, OFFSET, np.uint8), names("uint8_zero_point"))
-            return zeros[shape]
+            array = constant_array(old)
+            shape, zero = ((), 0) if array is None else (array.shape, int(array.reshape(-1)[0]))
+            if (shape, zero) not in zeros:
+                unsigned = np.full(shape, OFFSET + zero, np.uint8)
+                zeros[shape, zero] = add_initializer(graph, unsigned, names("uint8_zero_point"))
+            return zeros[shape, zero]
 
         for node in graph:
             if node.op_type != "QuantizeLinear" or len(node.inputs) < 3 or node.outputs[0].dtype != ir.DataType.INT8:
                 continue
             old = constant_array(node.inputs[2])
-            if old is None or old.any():
-                skipped.append(Skip(str(node.name), "the zero point is not a constant 0"))
+            if old is None or (old != old.reshape(-1)[0]).any():
+                skipped.append(Skip(str(node.name), "the zero point is not one constant number"))
                 continue
             moved, readers = _trace_codes(node.outputs[0])
             if readers is None:

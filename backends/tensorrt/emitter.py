@@ -11,6 +11,7 @@ from typing import Any, Final
 import onnx_ir as ir
 
 from qcompiler.backends.tensorrt.build_check import check_file
+from qcompiler.backends.tensorrt.center_zero_points import CenterZeroPoints
 from qcompiler.backends.tensorrt.engine_script import engine_script
 from qcompiler.backends.tensorrt.legal_quantizers import LegalQuantizers
 from qcompiler.backends.tensorrt.lint import lint
@@ -47,7 +48,8 @@ class TensorRTEmitter:
         for node, message, hint in refused_nodes(model, self.target.opset):
             raise UnsupportedError(message, where=node.name or node.op_type, hint=hint)
         write_profiles(model, shape_profiles(model, context.shapes, context.seen))
-        passes: list[Pass] = [WidenBytes(), PushPairsBelowLayout(), LegalQuantizers(), GiveLoopCondition()]
+        passes: list[Pass] = [WidenBytes(), CenterZeroPoints(), PushPairsBelowLayout()]
+        passes += [LegalQuantizers(), GiveLoopCondition()]
         if context.carrier == "fp16":
             passes.append(CarryFloat16(samples=context.samples[:_GUARD_SAMPLES]))
         model, runs = Pipeline(passes).run(model)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from qcompiler.target import Placement, Target
 
 _EMITTER = "qcompiler.backends.tensorrt.emitter:TensorRTEmitter"
-_PLACEMENT = Placement(whole_attention=True)
+_PLACEMENT = Placement(whole_attention=True, zero_points="folded")
 
 _RULES = (
     "int8 activations per tensor, int8 weights per channel, all zero points 0; no uint8, int16 or int32 dequantization",

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
-from qcompiler.graph import constant_array, is_constant, sole_consumer
+from qcompiler.graph import FreshNames, add_initializer, constant_array, is_constant, sole_consumer
 from qcompiler.pipeline import Skip
+
+Array = np.ndarray[Any, Any]
+_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +51,39 @@ def bias_places(model: ir.Model, layers: Collection[str]) -> tuple[list[BiasPlac
     return places, skipped
 
 
-def _place(node: ir.Node) -> BiasPlace | str:
-    weight = node.inputs[1] if len(node.inputs) > 1 else None
+def add_to_bias(graph: ir.Graph, place: BiasPlace, numbers: Array, names: FreshNames) -> None:
+    """Add [channels] numbers, in float64 and rounded once; nothing that others read changes."""
+    node = place.node
+    old = node.inputs[place.index] if place.index < len(node.inputs) else None
+    array = constant_array(old)
+    total = numbers if array is None else array.reshape(-1).astype(np.float64) + numbers
+    shape = (place.channels,) if array is None else array.shape
+    dtype = np.dtype(np.float32) if array is None else array.dtype
+    wish = f"{place.layer}_bias" if old is None else f"{old.name}_corrected"
+    new = add_initializer(graph, np.asarray(total, dtype).reshape(shape), names(wish))
+    if place.index >= len(node.inputs):
+        node.resize_inputs(place.index + 1)
+    node.replace_input_with(place.index, new)
+    if old is not None and old.producer() is None and not old.uses() and not old.is_graph_output():
+        graph.initializers.pop(str(old.name), None)
+
+
+def _weight_shape(weight: ir.Value | None) -> tuple[int, ...]:
+    """Of a constant, or of constant codes behind a DequantizeLinear; empty for anything else."""
+    maker = None if weight is None else weight.producer()
+    if maker is not None and maker.op_type == "DequantizeLinear":
+        weight = maker.inputs[0]
     if weight is None or not is_constant(weight) or weight.const_value is None:
+        return ()
+    return tuple(int(size) for size in weight.const_value.shape.numpy())
+
+
+def _place(node: ir.Node) -> BiasPlace | str:
+    if node.op_type not in _LAYERS or node.domain != "":
+        return "it is no layer"
+    shape = _weight_shape(node.inputs[1] if len(node.inputs) > 1 else None)
+    if not shape:
         return "its second input is no constant weight"
-    shape = weight.const_value.shape.numpy()
     output = node.outputs[0]
     if node.op_type == "MatMul":
         return _added(node, int(shape[-1]))

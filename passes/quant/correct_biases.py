@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.graph import FreshNames, add_initializer, constant_array
-from qcompiler.passes.quant.bias_places import BiasPlace, bias_places
+from qcompiler.graph import FreshNames
+from qcompiler.passes.quant.bias_places import add_to_bias, bias_places
 from qcompiler.pipeline import Outcome, Pass, Skip
 from qcompiler.plan import QuantPlan
 
@@ -36,26 +36,10 @@ class CorrectBiases(Pass):
                 reason = f"{correction.size} corrections for {place.channels} channels"
                 skipped.append(Skip(place.layer, reason))
                 continue
-            _add(model.graph, place, correction, names)
+            add_to_bias(model.graph, place, correction, names)
             matched.append(place.layer)
         return Outcome(bool(matched), tuple(matched), tuple(skipped))
 
     def meant_for(self, model: ir.Model) -> bool:
         return bool(self.plan.biases)
 
-
-def _add(
-    graph: ir.Graph, place: BiasPlace, correction: np.ndarray[tuple[int, ...], np.dtype[np.float32]], names: FreshNames
-) -> None:
-    node = place.node
-    old = node.inputs[place.index] if place.index < len(node.inputs) else None
-    array = constant_array(old)
-    total = correction if array is None else array.reshape(-1).astype(np.float64) + correction
-    shape = (place.channels,) if array is None else array.shape
-    wish = f"{place.layer}_bias" if old is None else f"{old.name}_corrected"
-    new = add_initializer(graph, np.asarray(total, np.float32).reshape(shape), names(wish))
-    if place.index >= len(node.inputs):
-        node.resize_inputs(place.index + 1)
-    node.replace_input_with(place.index, new)
-    if old is not None and old.producer() is None and not old.uses() and not old.is_graph_output():
-        graph.initializers.pop(str(old.name), None)

@@ -46,7 +46,8 @@ def make_plan(
             continue
         plan.nodes[name] = indices
         for tensor in tensors:
-            plan.tensors[tensor] = _activation_quant(shared[tensor], target)
+            zero = sites.zero_points.get(sites.sources[tensor])
+            plan.tensors[tensor] = _activation_quant(shared[tensor], target, zero)
         if name in sites.weights:
             known = None if weights is None else weights.get(name)
             plan.weights[name] = known or {
@@ -60,9 +61,12 @@ def make_plan(
     return plan
 
 
-def _activation_quant(threshold: float, target: Target) -> TensorQuant:
-    scale = np.float32(threshold / target.activation.qmax)
-    return TensorQuant(target.activation, np.asarray(np.maximum(scale, SMALLEST_SCALE)))
+def _activation_quant(threshold: float, target: Target, zero: int | None) -> TensorQuant:
+    scale = np.asarray(np.maximum(np.float32(threshold / (target.activation.qmax - (zero or 0))), SMALLEST_SCALE))
+    if zero is None:
+        return TensorQuant(target.activation, scale)
+    scheme = replace(target.activation, symmetric=False)
+    return TensorQuant(scheme, scale, np.asarray(zero, scheme.dtype.numpy()))
 
 
 def _output_quant(peaks: FloatArray, target: Target) -> TensorQuant:

@@ -27,6 +27,7 @@ class Sites:
         sources: Quantized tensor to the tensor whose range it has: itself, or what layout operators made it from.
         floats: Node name to the reason why it stays float.
         groups: Tensors that share a scale.
+        zero_points: Source tensor to its zero point, where it has one (`choose_zero_points`).
     """
 
     activations: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -35,6 +36,7 @@ class Sites:
     sources: dict[str, str] = field(default_factory=dict)
     floats: dict[str, str] = field(default_factory=dict)
     groups: list[tuple[str, ...]] = field(default_factory=list)
+    zero_points: dict[str, int] = field(default_factory=dict)
 
 
 def select_sites(model: ir.Model, placement: Placement, float_nodes: Collection[str] = ()) -> Sites:

@@ -61,7 +61,7 @@ def tune_plan(
         goal: SQNR in dB of the outputs; above it no node is kept float.
         share: Largest share of the multiply-adds kept float.
     """
-    thresholds = candidates(tensors, target.activation.qmax)
+    thresholds = candidates(tensors, target.activation.qmax, sites.zero_points)
     plan = make_plan(model, target, sites, thresholds[2.0], channel_peaks=channel_peaks)
     if not plan.nodes or not feeds:
         return Tuned(plan)
@@ -124,7 +124,8 @@ def _local_noise(
     found = {}
     for tensor, source in sites.sources.items():
         if source in thresholds and tensors[source].mean_square > 0:
-            error = quantization_error(tensors[source], [thresholds[source]], qmax)
+            steps = qmax - sites.zero_points.get(source, 0)
+            error = quantization_error(tensors[source], [thresholds[source]], steps)
             found[tensor] = float(error[0]) / tensors[source].mean_square
     return found
 

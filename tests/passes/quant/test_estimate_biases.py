@@ -178,7 +178,7 @@ def test_a_plan_carries_the_corrections(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("biases", "says"), [
     ({"b": [1.0]}, "1 corrections for the 16 channels of node 'b'"),
-    ({"k": [1.0]}, "the bias of node 'k' cannot be corrected: its second input is no constant weight"),
+    ({"k": [1.0]}, "the bias of node 'k' cannot be corrected: it is no layer"),
     ({"z": [1.0]}, "unknown node 'z'"),
 ])  # fmt: skip
 def test_a_plan_that_does_not_fit_is_refused(tmp_path: Path, biases: dict[str, list[float]], says: str) -> None:
