@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 
-def next_values(inputs: Iterable[str], outputs: Collection[str]) -> dict[str, str]:
+def next_values(
+    inputs: Iterable[str], outputs: Collection[str], fit: Callable[[str, str], bool] = lambda _input, _output: True
+) -> dict[str, str]:
     """Input to output of each state that a model carries from one call to the next.
 
     `past_key_values.3.key` goes with `present.3.key` (or `present_key_values.3.key`), `past_conv_state.0` with
     `present_conv_state.0`, `h_in` with `h_out`, `h` with `h_out`, `new_h`, `next_h` or `h_next`.
+
+    Args:
+        fit: Whether an input and an output can be the same state, by type and shape.
     """
     found: dict[str, str] = {}
     for name in inputs:
-        match = next((item for item in _candidates(name) if item in outputs), None)
+        match = next((item for item in _candidates(name) if item in outputs and fit(name, item)), None)
         if match is not None and match not in found.values():
             found[name] = match
     return found
