@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Matrix = npt.NDArray[np.float64]
-_Integers = npt.NDArray[np.int64]
+_Signs = npt.NDArray[np.int8]
 _TABLE_BITS = 44
 """Cosines are rounded to so many binary places: mathematical libraries differ behind them, float32 weights do not."""
 
@@ -67,7 +67,7 @@ def signs(size: int, seed: int) -> Matrix:
     return np.asarray(1.0 - 2.0 * np.unpackbits(np.frombuffer(stream, np.uint8))[:size])
 
 
-def hadamard(size: int) -> _Integers | None:
+def hadamard(size: int) -> _Signs | None:
     """A matrix of 1 and -1 with orthogonal rows; None where none is known here.
 
     Sylvester's doubling of 1 and of Paley's matrices for primes (12, 20, 24, 28, 36, 44, 48, 60, ...).
@@ -92,33 +92,34 @@ def _unsigned(size: int) -> Matrix:
     return np.asarray(np.kron(_hartley(size // power), _sylvester(power.bit_length() - 1) / math.sqrt(power)))
 
 
-def _sylvester(power: int) -> _Integers:
-    made = np.ones((1, 1), np.int64)
+def _sylvester(power: int) -> _Signs:
+    made = np.ones((1, 1), np.int8)
     for _ in range(power):
         made = np.block([[made, made], [made, -made]])
     return made
 
 
-def _paley(size: int) -> _Integers | None:
+def _paley(size: int) -> _Signs | None:
     """Of size q + 1 for a prime q = 3 mod 4, or 2 (q + 1) for a prime q = 1 mod 4 (Paley, On orthogonal matrices,
     J. Math. Phys. 12, 1933)."""
     if size % 4 == 0 and (size - 1) % 4 == 3 and _is_prime(size - 1):
-        return np.asarray(np.eye(size, dtype=np.int64) + _bordered(size - 1, -1))
+        return np.asarray(np.eye(size, dtype=np.int8) + _bordered(size - 1, -1))
     half = size // 2 - 1
     if size % 4 == 0 and half % 4 == 1 and _is_prime(half):
         conference = _bordered(half, 1)
-        one = np.eye(half + 1, dtype=np.int64)
-        return np.kron(conference, np.array([[1, 1], [1, -1]])) + np.kron(one, np.array([[1, -1], [-1, -1]]))
+        one = np.eye(half + 1, dtype=np.int8)
+        plus, minus = np.array([[1, 1], [1, -1]], np.int8), np.array([[1, -1], [-1, -1]], np.int8)
+        return np.asarray(np.kron(conference, plus) + np.kron(one, minus))
     return None
 
 
-def _bordered(prime: int, left: int) -> _Integers:
+def _bordered(prime: int, left: int) -> _Signs:
     """0 on the diagonal, a border of ones, inside 1 where i - j is a square modulo the prime, else -1."""
-    residues = np.full(prime, -1, np.int64)
-    residues[np.arange(1, prime) ** 2 % prime] = 1
+    residues = np.full(prime, -1, np.int8)
+    residues[[place * place % prime for place in range(1, prime)]] = 1
     residues[0] = 0
     places = np.arange(prime)
-    made = np.zeros((prime + 1, prime + 1), np.int64)
+    made = np.zeros((prime + 1, prime + 1), np.int8)
     made[0, 1:], made[1:, 0] = 1, left
     made[1:, 1:] = residues[(places[:, None] - places[None, :]) % prime]
     return made

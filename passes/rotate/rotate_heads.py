@@ -39,19 +39,16 @@ class RotateHeads(Pass):
         editor = WeightEditor(model)
         turns: dict[int, Turn] = {}
         for found in head_values(model):
-            name = found.site.name if isinstance(found, HeadValues) else found.name
-            if self.sites is not None and name not in self.sites:
+            if self.sites is not None and found.name not in self.sites:
                 continue
             if not isinstance(found, HeadValues):
-                skipped.append(Skip(name, found.reason))
+                skipped.append(Skip(found.name, found.reason))
                 continue
             by = turns.setdefault(found.size, Turn(rotation(found.size, self.seed)))
-            for operand in found.site.scales:
+            for operand in found.made:
                 editor.turn(operand, by)
-            if found.site.bias is not None:
-                editor.turn(found.site.bias, by)
-            for reader in found.site.readers:
+            for reader in found.readers:
                 editor.turn(reader.weight, by)
                 mark(reader.node, "heads")
-            matched.append(name)
+            matched.append(found.name)
         return outcome(self.sites, matched, skipped)

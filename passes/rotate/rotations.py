@@ -49,12 +49,12 @@ def found_sites(model: ir.Model) -> dict[Kind, Readers]:
         if isinstance(stream, Stream):
             layers = [*stream.readers, *(reader for site in stream.norms for reader in site.readers)]
             residual[stream.name] = tuple(str(reader.node.name) for reader in layers)
-    heads = {item.site.name: _names(item.site) for item in head_values(model) if isinstance(item, HeadValues)}
+    heads = {item.name: _names(item) for item in head_values(model) if isinstance(item, HeadValues)}
     down = {item.name: _names(item) for item in down_sites(model) if isinstance(item, Site)}
     scores: Readers = {item.name: (item.name,) for item in score_operands(model) if isinstance(item, ScoreOperands)}
     every: dict[Kind, Readers] = {"residual": residual, "heads": heads, "down": down, "scores": scores}
     return {kind: readers for kind, readers in every.items() if readers}
 
 
-def _names(site: Site) -> tuple[str, ...]:
+def _names(site: Site | HeadValues) -> tuple[str, ...]:
     return tuple(str(reader.node.name) for reader in site.readers)

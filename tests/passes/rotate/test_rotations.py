@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from qcompiler.graph import constant_array
-from qcompiler.passes.canonical.forms import Form, form_of
+from qcompiler.passes.canonical.forms import Form, Role, annotate, form_of
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.rotate.residual_streams import NoStream, Stream, residual_streams
 from qcompiler.passes.rotate.rotate_down import RotateDown
@@ -274,9 +274,36 @@ def test_near_misses_of_heads_and_unknown_sites() -> None:
     assert [item.reason for item in outcome.skipped] == [
         "the values do not come from a layer whose channels are split into heads"
     ]
+    cached = llama(1)
+    values = next(node.outputs[0] for node in cached.graph if node.name == "v3_0")
+    cached.graph.outputs.append(values)
+    outcome = RotateHeads().run(canonical(cached))
+    assert [item.reason for item in outcome.skipped] == [
+        "the values are read elsewhere too, or are an output of the model (a cache)"
+    ]
     for made in (RotateResidual, RotateHeads, RotateDown, RotateScores):
         gone = made(sites=("nowhere",)).run(canonical(vit(1)))
         assert not gone.modified and [item.reason for item in gone.skipped] == ["no such site"]
+
+
+def test_heads_of_a_product_that_broadcasts() -> None:
+    text = """m (float[N, 5, 8] x) => (float y) {
+        v = MatMul(x, wv) h = Reshape(v, split) t = Transpose<perm = [0, 2, 1, 3]>(h) u = Unsqueeze(t, two)
+        q0 = MatMul(x, wq) q1 = Reshape(q0, grouped)
+        q2 = Transpose<perm = [0, 2, 3, 1, 4]>(q1) s = MatMul(q2, keys) p = Softmax<axis = -1>(s) o = MatMul(p, u)
+        f = Reshape(o, flat) b = Transpose<perm = [0, 2, 1, 3]>(f) j = Reshape(b, joined) y = MatMul(j, wo) }"""
+    source = canonical(build(
+        text, 17, wv=normal(8, 8), wq=normal(8, 16), wo=normal(16, 3), split=np.array([0, 5, 2, 4]),
+        two=np.array([2]), grouped=np.array([0, 5, 2, 2, 4]), keys=normal(4, 5), flat=np.array([0, 4, 5, 4]),
+        joined=np.array([0, 5, 16]),
+    ))  # fmt: skip
+    copy = source.clone()
+    for node in copy.graph:  # the keys are constant here, so that recognition sees no attention
+        if node.name in ("s", "o"):
+            annotate(node, Form.ATTENTION, Role.QK if node.name == "s" else Role.PV, "o")
+    result, count = rotated(copy, RotateHeads)
+    assert count == 1
+    assert largest_error(source, result, random_feeds(source)) < BOUND
 
 
 def test_half_precision() -> None:
