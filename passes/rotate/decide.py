@@ -14,25 +14,16 @@ from qcompiler.passes.equalize.sample_rows import sample_rows
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.rotate.hadamard import factors
 from qcompiler.passes.rotate.insert_rotation import online_turn
-from qcompiler.passes.rotate.measure import Measured, measure
 from qcompiler.passes.rotate.reader_loss import reader_loss
 from qcompiler.passes.rotate.rotate_down import down_sites
-from qcompiler.passes.rotate.rotations import KINDS, ONLINE, Kind, Readers, Rotation, found_sites, passes_of
+from qcompiler.passes.rotate.rotations import KINDS, Kind, Readers, Rotation, found_sites, passes_of
+from qcompiler.passes.rotate.search import Search, label
 from qcompiler.passes.sites.records import Site
 from qcompiler.session import Feeds
 from qcompiler.target import Target
 
-GAIN = 0.5
-"""Decibels at the outputs that a kind of rotation has to gain, without and with added nodes: less is within the
-measurement."""
-GAIN_NODES = 1.5
 WORTH_NODES = 0.5
 """Nodes are added where the readers lose half of their error."""
-HOPELESS = -0.5
-"""A kind that costs this much by itself is not tried again on top of others."""
-SEEDS = (1, 2, 3)
-"""Signs that the full search tries besides those of seed 0."""
-GAIN_SEED = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +86,15 @@ def decide(
         facts["down_readers_sqnr"] = {
             name: {"none": _decibels(plain), "rotated": _decibels(turned)} for name, (plain, turned) in losses.items()
         }
-    search = _Search(model, target, feeds, float_nodes, share, threads, progress)
+    search = Search(model, target, feeds, float_nodes, share, threads, progress)
     taken = search.greedy([Rotation(kind, tuple(names)) for kind, names in sites.items() if names], goal)
     if full and taken:
         taken = search.seeds(taken)
     facts |= {
         "samples": len(feeds),
-        "sqnr": {_label(key): round(value.total, 2) for key, value in search.seen.items()},
-        "sqnr_judged": {_label(key): round(value.judged, 2) for key, value in search.seen.items()},
-        "taken": _label(taken),
+        "sqnr": {label(key): round(value.total, 2) for key, value in search.seen.items()},
+        "sqnr_judged": {label(key): round(value.judged, 2) for key, value in search.seen.items()},
+        "taken": label(taken),
     }
     facts |= _described(model, taken, search.seen[()].costs)
     return Decision(taken, facts | {"seconds": round(time.perf_counter() - start, 1)})
@@ -116,76 +107,6 @@ def _worth_rotating(sites: Mapping[Kind, Readers], quantized: Mapping[str, Any])
         for kind, names in sites.items()
     }
     return {kind: names for kind, names in kept.items() if names}
-
-
-@dataclass(slots=True)
-class _Search:
-    model: ir.Model
-    target: Target
-    feeds: Sequence[Feeds]
-    float_nodes: frozenset[str]
-    share: float
-    threads: int
-    progress: Callable[[], None]
-    seen: dict[tuple[Rotation, ...], Measured] = field(default_factory=dict)
-
-    def level(self, rotations: tuple[Rotation, ...]) -> Measured:
-        """Measured once for each."""
-        if rotations not in self.seen:
-            self.seen[rotations] = measure(
-                self.model, self.target, rotations, self.feeds, float_nodes=self.float_nodes, share=self.share,
-                threads=self.threads,
-            )  # fmt: skip
-            self.progress()
-        return self.seen[rotations]
-
-    def greedy(self, candidates: Sequence[Rotation], goal: float) -> tuple[Rotation, ...]:
-        """Take the candidate with the largest surplus over what its kind must gain, and go on with the others."""
-        taken: tuple[Rotation, ...] = ()
-        left = list(candidates)
-        none = self.level(())
-        while left:
-            now = self.level(taken)
-            surplus: dict[Rotation, float] = {}
-            for item in list(left):
-                if item.kind in ONLINE and now.judged >= goal:
-                    continue
-                tried = self.level(_ordered((*taken, item)))
-                gain = _gain(item, tried, now)
-                surplus[item] = gain - (GAIN_NODES if item.kind in ONLINE else GAIN)
-                if gain <= HOPELESS:
-                    left.remove(item)
-                if tried.total < none.total:
-                    del surplus[item]
-            best = max(surplus, key=lambda item: surplus[item], default=None)
-            if best is None or surplus[best] < 0:
-                break
-            taken = _ordered((*taken, best))
-            left = [item for item in left if item != best]
-        return taken
-
-    def seeds(self, taken: tuple[Rotation, ...]) -> tuple[Rotation, ...]:
-        """Other signs, the same for all kinds, where they gain."""
-        best = taken
-        for seed in SEEDS:
-            tried = tuple(Rotation(item.kind, item.sites, seed) for item in taken)
-            if self.level(tried).judged >= self.level(best).judged + GAIN_SEED:
-                best = tried
-        return best
-
-
-def _gain(item: Rotation, tried: Measured, now: Measured) -> float:
-    """Queries and keys are read by the attention products alone, without which the others are judged."""
-    return tried.total - now.total if item.kind == "scores" else tried.judged - now.judged
-
-
-def _ordered(rotations: tuple[Rotation, ...]) -> tuple[Rotation, ...]:
-    return tuple(sorted(rotations, key=lambda item: KINDS.index(item.kind)))
-
-
-def _label(rotations: tuple[Rotation, ...]) -> str:
-    seed = f" seed {rotations[0].seed}" if rotations and rotations[0].seed else ""
-    return "+".join(item.kind for item in rotations) + seed if rotations else "none"
 
 
 def _down_losses(

@@ -33,7 +33,8 @@ class RotationInserter:
         """value [.., channels] -> MatMul(R)   or   Reshape [.., m, b] -> MatMul(R) -> MatMul(L) -> Reshape.
 
         Args:
-            before: The node in front of which the new ones stand.
+            before: A reader, in front of which the new nodes stand where the value is an input of the graph; else they
+                stand behind what makes it.
 
         Returns:
             What they make.
@@ -58,14 +59,20 @@ class RotationInserter:
         name = self._names(f"{value.name}_rotated")
         node = make_node("MatMul", [left, right], output=name, dtype=value.dtype, shape=shape)
         annotate(node, Form.ROTATION, Role.WHOLE, str(value.name))
-        self._graph.insert_before(before, node)
-        return node.outputs[0]
+        return self._placed(node, left if left.const_value is None else right, before)
 
     def _reshape(self, value: ir.Value, sizes: list[int], shape: ir.Shape, before: ir.Node) -> ir.Value:
         target = self._constant(np.array(sizes, np.int64), "rotation_shape")
         name = self._names(f"{value.name}_reshaped")
         node = make_node("Reshape", [value, target], output=name, dtype=value.dtype, shape=shape)
-        self._graph.insert_before(before, node)
+        return self._placed(node, value, before)
+
+    def _placed(self, node: ir.Node, data: ir.Value, before: ir.Node) -> ir.Value:
+        maker = data.producer()
+        if maker is None:
+            self._graph.insert_before(before, node)
+        else:
+            self._graph.insert_after(maker, node)
         return node.outputs[0]
 
     def _matrix(self, matrix: np.ndarray[tuple[int, ...], np.dtype[np.float64]], like: ir.Value) -> ir.Value:

@@ -11,11 +11,10 @@ from qcompiler.graph import constant_array, rank
 from qcompiler.passes.canonical.forms import NORM_FORMS, Form, form_of, site_of
 from qcompiler.passes.canonical.matching import with_scalar
 from qcompiler.passes.rotate.marks import is_marked
+from qcompiler.passes.rotate.stream_steps import SUMS, axis_before, keeps_channels, layer_writers, same_for_all_channels
 from qcompiler.passes.sites.norm_sites import norm_sites
 from qcompiler.passes.sites.readers import axis_behind, reader_of
 from qcompiler.passes.sites.records import Operand, Reader, Refusal, Site
-
-_SUMS = ("Add", "Sub")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +150,9 @@ class _Walk:
             self._refuse(f"{value.name} comes from {node.op_type if node is not None else 'nowhere'}")
         elif form_of(node) in NORM_FORMS:
             self._refuse(f"{value.name} is what a norm gives (post-LN, or a norm behind the embedding)")
-        elif (written := _layer_writers(node, value, axis)) is not None:
+        elif (written := layer_writers(node, value, axis)) is not None:
             self.writers += written
-        elif op in (*_SUMS, "Concat") or (op in ("Mul", "Div") and with_scalar(node) is not None):
+        elif op in (*SUMS, "Concat") or (op in ("Mul", "Div") and with_scalar(node) is not None):
             scaled = with_scalar(node) if op in ("Mul", "Div") else None
             if op == "Concat" and node.attributes.get_int("axis", 0) % (rank(value) or 1) == (rank(value) or 1) + axis:
                 self._refuse(f"{value.name} is put together along its channels")
@@ -162,12 +161,12 @@ class _Walk:
             else:
                 for index in range(len(node.inputs)):
                     self._operand(node, index, value, axis)
-        elif op == "Where" and _same_for_all_channels(node.inputs[0], axis):
+        elif op == "Where" and same_for_all_channels(node.inputs[0], axis):
             for index in (1, 2):
                 self._operand(node, index, value, axis)
         elif op == "Expand":
             self._operand(node, 0, value, axis)
-        elif (before := _axis_before(node, axis)) is not None:
+        elif (before := axis_before(node, axis)) is not None:
             self._operand(node, 0, value, before, moved=True)
         else:
             self._refuse(f"{value.name} comes from {op}")
@@ -209,64 +208,10 @@ class _Walk:
                 self._pass_on(node, index, value, axis)
 
     def _pass_on(self, node: ir.Node, index: int, value: ir.Value, axis: int) -> None:
-        if _keeps_channels(node, index, value, axis):
+        if keeps_channels(node, index, value, axis):
             self._reach(node.outputs[0], axis)
         elif index == 0 and (moved := axis_behind(node, axis)) is not None:
             for output in node.outputs:
                 self._reach(output, moved)
         else:
             self._refuse(f"{value.name} is read by {node.op_type}")
-
-
-def _keeps_channels(node: ir.Node, index: int, value: ir.Value, axis: int) -> bool:
-    """Whether the output is linear in the value, channel by channel and alike for all of them."""
-    op = node.op_type if node.domain == "" else ""
-    if op in ("Mul", "Div"):
-        scaled = with_scalar(node)
-        return scaled is not None and scaled[0] is value and (op == "Mul" or index == 0)
-    if op == "Concat":
-        dims = rank(node.outputs[0]) or 0
-        return dims > 0 and node.attributes.get_int("axis", 0) % dims != dims + axis
-    if op == "Where":
-        return index > 0 and _same_for_all_channels(node.inputs[0], axis)
-    return op in _SUMS or (op == "Expand" and index == 0)
-
-
-def _layer_writers(node: ir.Node, value: ir.Value, axis: int) -> list[Operand] | None:
-    """Constants of a layer or table lookup that makes the channels at `axis`; None where it is none."""
-    if node.op_type == "Gather":
-        before = _axis_before(node, axis)
-        return [Operand(node, 0, before)] if before is not None and _is_constant(node, 0) else None
-    if node.op_type not in ("MatMul", "Gemm", "Conv") or not _is_constant(node, 1):
-        return None
-    weight = node.inputs[1]
-    dims = rank(weight)
-    has_bias = len(node.inputs) > 2 and node.inputs[2] is not None
-    if has_bias and (not _is_constant(node, 2) or rank(node.inputs[2]) != 1):
-        return None
-    if node.op_type == "Conv":
-        if (rank(value) or 0) + axis != 1 or node.attributes.get_int("group", 1) != 1:
-            return None
-        outputs = 0
-    elif axis != -1 or dims != 2:
-        return None
-    else:
-        outputs = 0 if node.attributes.get_int("transB", 0) else 1
-    found = [Operand(node, 1, outputs)]
-    return [*found, Operand(node, 2, 0)] if has_bias else found
-
-
-def _is_constant(node: ir.Node, index: int) -> bool:
-    value = node.inputs[index]
-    return value is not None and value.const_value is not None and not value.is_graph_input()
-
-
-def _axis_before(node: ir.Node, axis: int) -> int | None:
-    """Where channels that lie at `axis` of the first output lie in the first input."""
-    dims = rank(node.inputs[0]) if node.inputs else None
-    places = range(-1, -(dims or 0) - 1, -1)
-    return next((place for place in places if axis_behind(node, place) == axis), None)
-
-
-def _same_for_all_channels(value: ir.Value | None, axis: int) -> bool:
-    return value is not None and value.shape is not None and (len(value.shape) < -axis or value.shape[axis] == 1)

@@ -62,8 +62,7 @@ class RotateDown(Pass):
                 continue
             by = online_turn(found.channels, self.seed)
             uses = tuple(found.value.uses())
-            first = next(iter(node for node in model.graph if any(use.node is node for use in uses)))
-            rotated = inserter.insert(found.value, by, first)
+            rotated = inserter.insert(found.value, by, uses[0].node)
             for use in uses:
                 use.node.replace_input_with(use.idx, rotated)
             for reader in found.readers:

@@ -1,0 +1,97 @@
+"""The kinds of rotation that gain most at the outputs, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from qcompiler.passes.rotate.measure import Measured, measure
+from qcompiler.passes.rotate.rotations import KINDS, ONLINE, Rotation
+from qcompiler.session import Feeds
+from qcompiler.target import Target
+
+GAIN = 0.5
+"""Decibels at the outputs that a kind of rotation has to gain, without and with added nodes: less is within the
+measurement."""
+GAIN_NODES = 1.5
+HOPELESS = -0.5
+"""A kind that costs this much by itself is not tried again on top of others."""
+SEEDS = (1, 2, 3)
+"""Signs that the full search tries besides those of seed 0."""
+GAIN_SEED = 0.2
+
+
+@dataclass(slots=True)
+class Search:
+    """Combinations measured so far, and the searches over them."""
+
+    model: ir.Model
+    target: Target
+    feeds: Sequence[Feeds]
+    float_nodes: frozenset[str]
+    share: float
+    threads: int
+    progress: Callable[[], None]
+    seen: dict[tuple[Rotation, ...], Measured] = field(default_factory=dict)
+
+    def level(self, rotations: tuple[Rotation, ...]) -> Measured:
+        """Measured once for each."""
+        if rotations not in self.seen:
+            self.seen[rotations] = measure(
+                self.model, self.target, rotations, self.feeds, float_nodes=self.float_nodes, share=self.share,
+                threads=self.threads,
+            )  # fmt: skip
+            self.progress()
+        return self.seen[rotations]
+
+    def greedy(self, candidates: Sequence[Rotation], goal: float) -> tuple[Rotation, ...]:
+        """Take the candidate with the largest surplus over what its kind must gain, and go on with the others."""
+        taken: tuple[Rotation, ...] = ()
+        left = list(candidates)
+        none = self.level(())
+        while left:
+            now = self.level(taken)
+            surplus: dict[Rotation, float] = {}
+            for item in list(left):
+                if item.kind in ONLINE and now.judged >= goal:
+                    continue
+                tried = self.level(_ordered((*taken, item)))
+                gain = _gain(item, tried, now)
+                surplus[item] = gain - (GAIN_NODES if item.kind in ONLINE else GAIN)
+                if gain <= HOPELESS:
+                    left.remove(item)
+                if tried.total < none.total:
+                    del surplus[item]
+            best = max(surplus, key=lambda item: surplus[item], default=None)
+            if best is None or surplus[best] < 0:
+                break
+            taken = _ordered((*taken, best))
+            left = [item for item in left if item != best]
+        return taken
+
+    def seeds(self, taken: tuple[Rotation, ...]) -> tuple[Rotation, ...]:
+        """Other signs, the same for all kinds, where they gain."""
+        best = taken
+        for seed in SEEDS:
+            tried = tuple(Rotation(item.kind, item.sites, seed) for item in taken)
+            found, now = self.level(tried), self.level(best)
+            if found.judged >= now.judged + GAIN_SEED and found.total >= self.level(()).total:
+                best = tried
+        return best
+
+
+def _gain(item: Rotation, tried: Measured, now: Measured) -> float:
+    """Queries and keys are read by the attention products alone, without which the others are judged."""
+    return tried.total - now.total if item.kind == "scores" else tried.judged - now.judged
+
+
+def _ordered(rotations: tuple[Rotation, ...]) -> tuple[Rotation, ...]:
+    return tuple(sorted(rotations, key=lambda item: KINDS.index(item.kind)))
+
+
+def label(rotations: tuple[Rotation, ...]) -> str:
+    """As a report names them."""
+    seed = f" seed {rotations[0].seed}" if rotations and rotations[0].seed else ""
+    return "+".join(item.kind for item in rotations) + seed if rotations else "none"
