@@ -132,7 +132,7 @@ COMPILE_SETTINGS: Mapping[str, Parse] = {
     "target": _text, "calib": _raw, "validate": _raw, "preprocess": _text, "method": _method,
     "percentile": _number(float, 50.0, 100.0), "carrier": _choice("fp32", "fp16"), "portable": _flag,
     "include": _patterns, "exclude": _patterns, "exclude_op": _texts(","), "plan": _path,
-    "equalize": _choice("none", "auto", "os_plus", "smooth"),
+    "equalize": _choice("none", "auto", "os_plus", "smooth", "outlier_tune"),
     "bias_correction": _choice("none", "auto"), "zero_points": _choice("none", "auto"),
     "rotate": _rotations,
     "search": _choice("fast", "full"), "goal_sqnr": _number(float), "float_share": _number(float, 0.0, 1.0),

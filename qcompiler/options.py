@@ -23,7 +23,7 @@ class CompileOptions:
         validate: Samples to verify on; None holds back a share of `calib`.
         method: How clipping thresholds are chosen; "percentile" takes `percentile`, "auto" what measures best.
         equalize: Shift and scale channels before quantizing, at no change of the function: "none", "os_plus", "smooth"
-            (SmoothQuant), or "auto", the best at each site, kept where the outputs gain.
+            (SmoothQuant), "outlier_tune", or "auto", the best at each site, kept where the outputs gain.
         bias_correction: "auto" adds to each layer's bias what quantization shifts in its mean, where the outputs gain;
             "none" does not.
         rotate: Before equalizing, rotate what layers hand to one another, at no change of the function: "none", "auto"

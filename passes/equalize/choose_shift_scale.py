@@ -13,12 +13,15 @@ from qcompiler.passes.equalize.loss import SiteLoss
 from qcompiler.passes.equalize.sample_rows import Rows
 from qcompiler.passes.sites.records import Reals, Site
 
-THRESHOLDS = tuple(2.0 ** (-step / 2) for step in range(1, 10))
-"""Shares of the largest magnitude that OS+ tries, down to 1/20 of it (its absolute lower bound fits no small model)."""
-ALPHAS = (0.35, 0.5, 0.65, 0.8)
+LOWEST, STEPS = 0.05, 6
+"""OS+ lowers the threshold to this share of the largest magnitude, in equal ratios. An absolute bound (1 in the
+released code) fits no small model."""
+ALPHAS = (0.4, 0.6, 0.8)
 PERCENTILE = 99.5
 FLOOR = 1e-4
 """Smallest magnitude of a channel, as a share of the largest, that a scale is taken from."""
+DEAD = 1e-5
+"""The same of OutlierTune."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +37,16 @@ class Choice:
     best: dict[str, ShiftScale] = field(default_factory=dict)
 
 
-def choose(site: Site, seen: Rows, methods: tuple[str, ...]) -> Choice:
-    """The best parameters of each method at this site, by the error of its readers.
+def choose(site: Site, seen: Rows, rows: Reals, methods: tuple[str, ...], qmax: int = 127) -> Choice:
+    """The best parameters of each method at this site, made from `seen`, by the error of its readers on `rows`.
 
-    shift: z is the centre of each channel, of its bounds or of its percentiles. os_plus: behind the better of these
-    s_j = max(1, max|x_j| / t), the threshold t searched downwards (arXiv:2304.09145, section 4.2). smooth: without a
-    shift s_j = max|x_j|^alpha / max|W_j|^(1 - alpha), alpha from a few (SmoothQuant, arXiv:2211.10438, equation 4).
-    smooth_shift: the same behind the shift.
+    shift: z is the centre of each channel, of its bounds or of its percentiles, or its mean, which leaves no error of
+    rounded weights that all rows have in common. os_plus: behind each of these s_j = max(1, max|x_j| / t), the
+    threshold t searched downwards (arXiv:2304.09145, section 4.2). smooth: without a shift
+    s_j = max|x_j|^alpha / max|W_j|^(1 - alpha), alpha from a few (SmoothQuant, arXiv:2211.10438, equation 4).
+    smooth_shift: the same behind each shift. outlier_tune: see `_full_fold`.
     """
-    loss = SiteLoss(site, seen.rows)
+    loss = SiteLoss(site, rows, qmax)
     choice = Choice({"none": loss()}, {})
 
     def consider(method: str, made: ShiftScale) -> None:
@@ -51,19 +55,36 @@ def choose(site: Site, seen: Rows, methods: tuple[str, ...]) -> Choice:
             choice.losses[method], choice.best[method] = found, made
 
     zero: Reals = np.zeros(site.sources)
-    if site.shifts:
-        for shift in _shifts(site, seen):
-            consider("shift", ShiftScale(shift, np.ones(site.sources)))
-    start = choice.best["shift"].shift if "shift" in choice.best else zero
-    if "os_plus" in methods:
-        for scale in _thresholds(site, seen, start):
-            consider("os_plus", ShiftScale(start, scale))
     if "smooth" in methods:
-        pairs = [(zero, "smooth"), (start, "smooth_shift")] if site.shifts else [(zero, "smooth")]
-        for shift, method in pairs:
+        for alpha in ALPHAS:
+            consider("smooth", ShiftScale(zero, _smooth(site, seen, zero, alpha)))
+    for shift in _shifts(site, seen) if site.shifts else [zero]:
+        if site.shifts:
+            consider("shift", ShiftScale(shift, np.ones(site.sources)))
+        if "os_plus" in methods:
+            for scale in _thresholds(site, seen, shift):
+                consider("os_plus", ShiftScale(shift, scale))
+        if "smooth_shift" in methods and site.shifts:
             for alpha in ALPHAS:
-                consider(method, ShiftScale(shift, _smooth(site, seen, shift, alpha)))
+                consider("smooth_shift", ShiftScale(shift, _smooth(site, seen, shift, alpha)))
+    if "outlier_tune" in methods:
+        consider("outlier_tune", _full_fold(site, seen))
     return choice
+
+
+def _full_fold(site: Site, seen: Rows) -> ShiftScale:
+    """OutlierTune (arXiv:2406.18832): symmetrization, then pre-executed dequantization.
+
+    z is the centre of each channel's bounds, averaged over samples (divided by their number, where the released code
+    divides by 512 whatever it is); s is the largest magnitude of each shifted channel, at least 1e-5 of the largest of
+    all. Exact: codes round(x_j qmax / s_j) are those of activation scales by channel, folded into the weights before
+    these are quantized, with one scale 1 / qmax left on the tensor. Not as in the paper: weights are symmetric, other
+    activations static per tensor, and the range on the tensor is chosen like any other (clipping rules), not fixed.
+    """
+    shift: Reals = _reduced(site, seen.centre, np.add, 0.0) if site.shifts else np.zeros(site.sources)
+    if site.to_source is not None:
+        shift = shift / np.bincount(site.to_source, minlength=site.sources)
+    return ShiftScale(shift, _magnitudes(site, seen, shift, DEAD))
 
 
 def _to_readers(site: Site, made: ShiftScale) -> ShiftScale:
@@ -91,18 +112,20 @@ def _shifts(site: Site, seen: Rows) -> Iterator[Reals]:
     yield (low + high) / 2
     inner = [np.percentile(seen.rows, place, axis=0) for place in (100 - PERCENTILE, PERCENTILE)]
     yield (_reduced(site, inner[0], np.minimum, np.inf) + _reduced(site, inner[1], np.maximum, -np.inf)) / 2
+    mean = _reduced(site, seen.rows.mean(0), np.add, 0.0)
+    yield mean if site.to_source is None else mean / np.bincount(site.to_source, minlength=site.sources)
 
 
-def _magnitudes(site: Site, seen: Rows, shift: Reals) -> Reals:
+def _magnitudes(site: Site, seen: Rows, shift: Reals, floor: float = FLOOR) -> Reals:
     low, high = _bounds(site, seen)
     peaks = np.maximum(high - shift, shift - low)
-    return np.asarray(np.maximum(peaks, FLOOR * float(peaks.max(initial=0.0)) or 1.0))
+    return np.asarray(np.maximum(peaks, floor * float(peaks.max(initial=0.0)) or 1.0))
 
 
 def _thresholds(site: Site, seen: Rows, shift: Reals) -> Iterator[Reals]:
     peaks = _magnitudes(site, seen, shift)
-    for share in THRESHOLDS:
-        yield np.maximum(1.0, peaks / (share * peaks.max()))
+    for step in range(1, STEPS + 1):
+        yield np.maximum(1.0, peaks / (LOWEST ** (step / STEPS) * peaks.max()))
 
 
 def _smooth(site: Site, seen: Rows, shift: Reals, alpha: float) -> Reals:

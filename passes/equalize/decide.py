@@ -8,43 +8,41 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import onnx_ir as ir
 
-from qcompiler.calibration.runner import calibrate
 from qcompiler.passes.equalize.choose_shift_scale import Choice, choose
 from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScale
 from qcompiler.passes.equalize.sample_rows import sample_rows
-from qcompiler.passes.quant.choose_ranges import candidates, choose_rule
-from qcompiler.passes.quant.insert_qdq import InsertQdq
-from qcompiler.passes.quant.make_plan import make_plan
-from qcompiler.passes.quant.quantize_weights import QuantizeWeights
+from qcompiler.passes.equalize.trials import Measured, Trials
 from qcompiler.passes.quant.select_sites import select_sites
-from qcompiler.passes.quant.switched_model import NO_NOISE, SwitchedModel, decibels, judge_scores, output_noise
+from qcompiler.passes.quant.switched_model import decibels
 from qcompiler.passes.sites.find import find_sites
 from qcompiler.passes.sites.records import Kind, Site
-from qcompiler.plan import QuantPlan
-from qcompiler.session import Feeds, Session
+from qcompiler.session import Feeds
 from qcompiler.target import Target
 
-Method = Literal["none", "auto", "os_plus", "smooth"]
+Method = Literal["none", "auto", "os_plus", "smooth", "outlier_tune"]
 METHODS: Mapping[str, tuple[str, ...]] = {
-    "auto": ("shift", "os_plus", "smooth", "smooth_shift"),
+    "auto": ("shift", "os_plus", "smooth", "smooth_shift", "outlier_tune"),
     "os_plus": ("shift", "os_plus"),
     "smooth": ("smooth",),
+    "outlier_tune": ("outlier_tune",),
 }
 WORTH = 0.9
 """A site is rewritten where its readers lose a tenth of their error, and with added nodes only where they lose half."""
 WORTH_NODES = 0.5
+WORTH_FACTORS = 0.8
+"""Behind an activation function a shift alone is one node: factors too have to take away a fifth of what it leaves."""
 GAIN = 0.5
 """Decibels at the outputs that rewrites have to gain, without and with added nodes: less is within the measurement."""
 GAIN_NODES = 1.5
-FEEDS_FOR_WEIGHTS = 6
+ENOUGH, EVERY = 8, 4
+"""From so many samples on, every fourth only judges: the largest value of a channel is that of the samples it was
+taken from, and scales taken from a few of them looked 6 dB better on the same ones than on others."""
 POLICIES: Mapping[str, Mapping[Kind, tuple[str, ...]]] = {
     "no_nodes": {},
     "residual_edges": {Kind.NORM: METHODS["auto"]},
-    "activation_shifts": {Kind.NORM: METHODS["auto"], Kind.ACTIVATION: ("shift",)},
-    "activation_scales": {Kind.NORM: METHODS["auto"], Kind.ACTIVATION: METHODS["auto"]},
+    "activations": {Kind.NORM: METHODS["auto"], Kind.ACTIVATION: METHODS["auto"]},
 }
 """What is tried in turn, with the methods that may add nodes by kind of site."""
 Parameters = dict[str, ShiftScale]
@@ -79,7 +77,7 @@ def decide(
 
     Args:
         model: In canonical form; left as it is.
-        feeds: A few calibration samples.
+        feeds: Calibration samples; parameters are found on some and judged on others where there are enough.
         float_nodes: Names of nodes that are not quantized.
         share: Of the multiply-adds that may stay float. Where the attention products fit, rewrites are judged without
             them: no rewrite takes away their noise, which hides what is gained, and which tuning takes away.
@@ -89,30 +87,44 @@ def decide(
     sites = [site for site in find_sites(model).sites if any(item.node.name in quantized for item in site.readers)]
     if not sites or not feeds or method == "none":
         return Decision({}, {"method": method, "sites": {}})
-    seen = sample_rows(model, sites, feeds, threads=threads)
+    apart = len(feeds) >= ENOUGH
+    judges = feeds[EVERY - 1 :: EVERY] if apart else feeds
+    shown = [feed for index, feed in enumerate(feeds) if index % EVERY != EVERY - 1] if apart else feeds
+    seen = sample_rows(model, sites, shown, threads=threads)
+    others = sample_rows(model, sites, judges, threads=threads) if apart else seen
     choices = {}
     for site in sites:
-        choices[site.name] = choose(site, seen[site.name], METHODS[method])
+        choices[site.name] = choose(
+            site, seen[site.name], others[site.name].rows, METHODS[method], target.activation.qmax
+        )
         progress()
-    measured = {"none": _measure(model, target, {}, feeds, float_nodes, share, threads)}
-    best, parameters, tried = "none", Parameters(), Parameters()
-    for name, nodes in POLICIES.items():
-        if nodes and measured[best].judged >= goal:
-            break
-        made = _pick(sites, choices, METHODS[method], nodes)
-        if made.keys() == tried.keys() and all(made[key] is tried[key] for key in made):
-            continue
-        tried = made
-        measured[name] = _measure(model, target, made, feeds, float_nodes, share, threads)
+    tried = {name: _pick(sites, choices, METHODS[method], nodes) for name, nodes in POLICIES.items()}
+    free, costly = tried["no_nodes"], {name: made for name, made in tried.items() if POLICIES[name]}
+    costly = {name: made for name, made in costly.items() if not _same(made, free)}
+    best, measured = "none", dict[str, Measured]()
+    if free or costly:
+        trials = Trials(
+            model, target, sites, seen, shown, judges, float_nodes=float_nodes, goal=goal, share=share, threads=threads
+        )
+        measured = trials.measure({"none": {}} | ({"no_nodes": free} if free else {}))
         progress()
-        gain = measured[name].judged - measured[best].judged
-        if gain >= (GAIN_NODES if nodes else GAIN) and measured[name].total >= measured["none"].total:
-            best, parameters = name, made
+        if free and measured["no_nodes"].tuned - measured["none"].tuned >= GAIN:
+            best = "no_nodes"
+        if costly and measured[best].tuned < goal:
+            more = trials.measure(costly)
+            for name, found in more.items():
+                if found.tuned - measured[best].tuned >= GAIN_NODES:
+                    best = name
+                measured[name] = found
+            progress()
+    parameters = tried.get(best, {})
     facts = {
         "method": method,
-        "samples": len(feeds),
+        "samples": len(shown),
+        "judged_on": len(judges),
         "sqnr": {name: round(value.total, 2) for name, value in measured.items()},
         "sqnr_judged": {name: round(value.judged, 2) for name, value in measured.items()},
+        "sqnr_tuned": {name: round(value.tuned, 2) for name, value in measured.items()},
         "taken": best,
         "sites": {site.name: _described(site, choices[site.name], parameters.get(site.name)) for site in sites},
         "added_nodes": _added(model, parameters),
@@ -138,10 +150,15 @@ def _pick(
             best, bar = None, WORTH_NODES * choice.losses["none"]
         costly = _least(choice, [item for item in tried if item in nodes.get(site.kind, ())])
         if costly is not None and choice.losses[costly] <= bar:
-            best = costly
+            fewer = "shift" in tried and choice.losses["shift"] <= min(bar, choice.losses[costly] / WORTH_FACTORS)
+            best = "shift" if fewer else costly
         if best is not None:
             made[site.name] = choice.best[best]
     return made
+
+
+def _same(one: Parameters, other: Parameters) -> bool:
+    return one.keys() == other.keys() and all(one[name] is other[name] for name in one)
 
 
 def _least(choice: Choice, methods: Sequence[str]) -> str | None:
@@ -153,66 +170,6 @@ def _is_free(site: Site, made: ShiftScale) -> bool:
     if not site.scales:
         return False
     return not site.edges or (not made.scales and all(edge.bias is not None and edge.axis == -1 for edge in site.edges))
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    """SQNR in dB of the outputs: with everything quantized, and with what the rewrite is judged by."""
-
-    total: float
-    judged: float
-
-
-def _measure(
-    model: ir.Model,
-    target: Target,
-    parameters: Parameters,
-    feeds: Sequence[Feeds],
-    float_nodes: frozenset[str],
-    share: float,
-    threads: int,
-) -> _Measured:
-    """Noise of the activations, by the clipping rule that suits best, plus that of the weights."""
-    copy = model.clone()
-    FoldShiftScale(parameters).run(copy)
-    sites = select_sites(copy, target.placement, float_nodes)
-    table = calibrate(copy, sorted(set(sites.sources.values())), feeds, threads=threads)
-    thresholds = candidates(table.tensors, target.activation.qmax)
-    plan = make_plan(copy, target, sites, thresholds[2.0])
-    if not plan.nodes:
-        return _Measured(np.inf, np.inf)
-    switched = SwitchedModel(copy, plan, feeds, threads=threads)
-    scales = {
-        power: {
-            tensor: float(quant.scale)
-            for tensor, quant in make_plan(copy, target, sites, found, plan.weights).tensors.items()
-        }
-        for power, found in thresholds.items()
-    }
-    products = {str(node.name) for node in copy.graph if node.name in plan.nodes and node.name not in plan.weights}
-    costs = switched.costs
-    fit = products and sum(costs[name] for name in products) <= share * sum(costs.values())
-    weights = _weight_noise(copy, plan, feeds[:FEEDS_FOR_WEIGHTS], threads)
-
-    def total(nodes: frozenset[str]) -> float:
-        rule = choose_rule(switched, nodes, scales)
-        return decibels(rule.noise[rule.power] + weights)
-
-    every = total(frozenset(switched.nodes))
-    return _Measured(every, total(frozenset(switched.nodes) - products) if fit else every)
-
-
-def _weight_noise(model: ir.Model, plan: QuantPlan, feeds: Sequence[Feeds], threads: int) -> float:
-    """Noise over signal power of the outputs with only the weights quantized: mean over samples in dB."""
-    judge_scores(model.graph)
-    session = Session(model, threads=threads)
-    references = [session.run(feed) for feed in feeds]
-    weights = QuantPlan(nodes=dict.fromkeys(plan.weights, ()), weights=plan.weights)
-    QuantizeWeights(weights).run(model)
-    InsertQdq(weights).run(model)
-    session = Session(model, threads=threads)
-    noises = [output_noise(wanted, session.run(feed)) for wanted, feed in zip(references, feeds, strict=True)]
-    return float(np.exp(np.mean(np.log(np.maximum(noises, NO_NOISE)))))
 
 
 def _described(site: Site, choice: Choice, taken: ShiftScale | None) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from qcompiler.progress import Progress
 from qcompiler.session import Feeds
 from qcompiler.target import Target
 
-FEEDS = 12
+FEEDS = 32
 """Calibration samples that sites are measured on, one a feed."""
 LARGEST = 2 << 30
 """Bytes of weights above which measuring takes more memory than it gives."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,13 @@ import onnx_ir as ir
 
 from qcompiler.calibration.inputs import input_specs
 from qcompiler.calibration.masks import drop_padding, find_mask, masked_axes, padding, symbolic_shape
-from qcompiler.passes.sites.records import Reals, Site
+from qcompiler.passes.quant.select_sites import source_of
+from qcompiler.passes.sites.records import Kind, Reals, Site
 from qcompiler.session import Feeds, Session
 
-ROWS = 192
+ROWS = 512
 """Rows kept of each site, over all samples."""
-SITES_AT_ONCE = 64
+TENSORS_AT_ONCE = 64
 """Tensors that one forward pass returns."""
 
 
@@ -23,44 +24,92 @@ class Rows:
     """What was seen of one site.
 
     Attributes:
-        rows: [at most ROWS, channels], evenly taken from the samples.
         low: Smallest value of each channel in all positions.
         high: Largest value of each channel.
     """
 
     def __init__(self, channels: int) -> None:
-        self.rows: Reals = np.zeros((0, channels), np.float32)
         self.low: Reals = np.full(channels, np.inf, np.float32)
         self.high: Reals = np.full(channels, -np.inf, np.float32)
+        self._centres: Reals = np.zeros(channels)
+        self._samples = 0
+        self._parts: list[Reals] = []
 
     def add(self, seen: Reals, count: int) -> None:
-        """Take `count` of these rows and the bounds of all."""
+        """Take `count` of the rows of one sample, and the bounds of all."""
         if not len(seen):
             return
-        self.low, self.high = np.minimum(self.low, seen.min(0)), np.maximum(self.high, seen.max(0))
+        low, high = seen.min(0), seen.max(0)
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+        self._centres += (low.astype(np.float64) + high) / 2
+        self._samples += 1
         taken = np.linspace(0, len(seen) - 1, min(count, len(seen))).astype(int)
-        self.rows = np.concatenate([self.rows, seen[taken]])
+        self._parts = [*self._parts, seen[taken]]
+
+    @property
+    def rows(self) -> Reals:
+        """[at most ROWS, channels], evenly taken from the samples."""
+        if len(self._parts) != 1:
+            self._parts = [np.concatenate([np.zeros((0, self.low.size), np.float32), *self._parts])]
+        return self._parts[0]
+
+    @property
+    def centre(self) -> Reals:
+        """Middle of each channel's bounds in a sample, averaged over samples."""
+        return self._centres / max(1, self._samples)
 
 
 def sample_rows(model: ir.Model, sites: Sequence[Site], feeds: Sequence[Feeds], *, threads: int = 0) -> dict[str, Rows]:
-    """Run the samples and keep rows of each site; positions of padding are left out."""
+    """Run the samples and keep rows by tensor: of each site, and of `tensors_beside` it; padding is left out."""
     inputs = input_specs(model)
     mask = find_mask(inputs)
-    found = {site.name: Rows(site.channels) for site in sites}
+    tensors = {site.name: (site.value, site.channels, site.axis) for site in sites}
+    for site in sites:
+        tensors |= {str(value.name): (value, channels, axis) for value, channels, axis in tensors_beside(site)}
+    found = {name: Rows(channels) for name, (_, channels, _) in tensors.items()}
     count = max(1, ROWS // max(1, len(feeds)))
-    for first in range(0, len(sites), SITES_AT_ONCE):
-        part = sites[first : first + SITES_AT_ONCE]
-        session = Session(model, [site.name for site in part], threads=threads)
+    names = list(tensors)
+    for first in range(0, len(names), TENSORS_AT_ONCE):
+        part = names[first : first + TENSORS_AT_ONCE]
+        session = Session(model, part, threads=threads)
         for feed in feeds:
             outputs = session.run_sample(feed)
             real = padding(feed, mask)
-            for site in part:
-                array: np.ndarray[Any, Any] = outputs[site.name]
-                if site.axis != -1:
-                    array = np.moveaxis(array, site.axis, -1)
-                if real is not None and mask is not None and site.axis == -1:
-                    axes = masked_axes(symbolic_shape(site.value), array.shape, mask, (real.shape[0], real.shape[1]))
+            for name in part:
+                value, channels, axis = tensors[name]
+                array: np.ndarray[Any, Any] = outputs[name]
+                if axis != -1:
+                    array = np.moveaxis(array, axis, -1)
+                if real is not None and mask is not None and axis == -1:
+                    axes = masked_axes(symbolic_shape(value), array.shape, mask, (real.shape[0], real.shape[1]))
                     if axes is not None and array.ndim - 1 not in axes.sequence:
                         array = drop_padding(array, real, axes)
-                found[site.name].add(array.reshape(-1, site.channels).astype(np.float32), count)
+                found[name].add(array.reshape(-1, channels).astype(np.float32), count)
     return found
+
+
+def tensors_beside(site: Site) -> Iterator[tuple[ir.Value, int, int]]:
+    """Tensors with the site's channels and other numbers, with the count and the axis of the channels.
+
+    What an attention's value projection gives, before it is mixed; what a reader sees of some positions only.
+    """
+    if (value := values_of(site)) is not None:
+        yield value, site.sources, -1
+    for reader in site.readers:
+        read = reader.node.inputs[0]
+        if read is not None and source_of(read) is not source_of(site.value):
+            yield read, site.channels, input_axis(reader.node)
+
+
+def values_of(site: Site) -> ir.Value | None:
+    """What the value projection of an attention gives, biased, before it is split into heads; None at other sites."""
+    if site.kind is not Kind.VALUE:
+        return None
+    return (site.bias.node if site.bias is not None else site.scales[0].node).outputs[0]
+
+
+def input_axis(node: ir.Node) -> int:
+    """Of the input channels of a MatMul, Gemm or Conv with a constant weight, from the end."""
+    weight = node.inputs[1]
+    assert weight is not None and weight.const_value is not None
+    return 1 - len(weight.const_value.shape) if node.op_type == "Conv" else -1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from statistics import fmean
 
 import numpy as np
@@ -30,12 +31,22 @@ class SwitchedModel:
     Args:
         model: Normalized float model; left as it is.
         feeds: The samples that every measurement runs on.
+        prepare: Adds further inputs to the graph with the switches, and gives their contents for the float function.
     """
 
-    def __init__(self, model: ir.Model, plan: QuantPlan, feeds: Sequence[Feeds], *, threads: int = 0) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        plan: QuantPlan,
+        feeds: Sequence[Feeds],
+        *,
+        threads: int = 0,
+        prepare: Callable[[ir.Model], Arrays] = lambda switched: {},
+    ) -> None:
         switched, self._switches, self._scales = _with_switches(model, plan)
         inputs, outputs = ([str(value.name) for value in ends] for ends in (model.graph.inputs, model.graph.outputs))
         self._states = frozenset(next_values(inputs, outputs).values())
+        self._float = self._given = prepare(switched)
         judge_scores(switched.graph)
         shapes = _add_shapes(switched, self._switches)
         self._session = Session(switched, threads=threads)
@@ -59,6 +70,12 @@ class SwitchedModel:
         """How many samples there are to measure on."""
         return len(self._feeds)
 
+    def given(self, inputs: Feeds) -> SwitchedModel:
+        """The same session with other contents of the inputs that `prepare` added."""
+        changed = copy(self)
+        changed._given = {**self._float, **inputs}
+        return changed
+
     def noise(
         self, quantized: Collection[str], scales: Mapping[str, float] | None = None, *, samples: int | None = None
     ) -> float:
@@ -76,12 +93,12 @@ class SwitchedModel:
         self, index: int, quantized: Collection[str], scales: Mapping[str, float] | None = None
     ) -> float:
         """The same on one sample."""
-        outputs = self._run(self._feeds[index], quantized, scales or {})
+        outputs = self._run({**self._feeds[index], **self._given}, quantized, scales or {})
         return output_noise(self._reference(index), outputs, self._states)
 
     def _reference(self, index: int) -> Arrays:
         if index not in self._references:
-            self._references[index] = self._run(self._feeds[index], (), {})
+            self._references[index] = self._run({**self._feeds[index], **self._float}, (), {})
         return self._references[index]
 
     def _run(self, feed: Feeds, quantized: Collection[str], scales: Mapping[str, float]) -> Arrays:

@@ -49,7 +49,7 @@ def test_planted_outliers_go(method: str) -> None:
     FoldShiftScale(decision.parameters).run(rewritten)
     assert largest_error(model, rewritten, FEEDS[0]) < 1e-5
     again = decide(rewritten, TARGET, FEEDS, method=method, threads=1)  # type: ignore[arg-type]
-    assert again.facts["sqnr"]["none"] == pytest.approx(facts["sqnr"]["no_nodes"], abs=0.5)
+    assert again.facts["sqnr"]["none"] == pytest.approx(facts["sqnr"]["no_nodes"], abs=1.5)
 
 
 def test_a_second_shift_finds_nothing_to_move() -> None:
@@ -60,7 +60,7 @@ def test_a_second_shift_finds_nothing_to_move() -> None:
     again = decide(model, TARGET, FEEDS, method="os_plus", threads=1)
     second = again.parameters.get(name)
     assert abs(decision.parameters[name].shift[3]) > 20
-    assert second is None or np.abs(second.shift).max() < 1.0
+    assert second is None or np.abs(second.shift).max() < 2.0
 
 
 def test_nodes_are_added_only_where_the_outputs_need_them() -> None:

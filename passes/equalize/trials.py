@@ -1,0 +1,337 @@
+"""Measure a model as it would be after shifts and scales, without rewriting it each time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import numpy as np
+import onnx_ir as ir
+
+from qcompiler.calibration.observers import Histogram
+from qcompiler.calibration.runner import calibrate
+from qcompiler.graph import LAYOUT_OPS, FreshNames, constant_array, make_node
+from qcompiler.numerics import dequantize, quantize
+from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScale
+from qcompiler.passes.equalize.sample_rows import Rows, input_axis, values_of
+from qcompiler.passes.quant.choose_ranges import FEWEST_SAMPLES, candidates
+from qcompiler.passes.quant.keep_sensitive_float import WORTH
+from qcompiler.passes.quant.make_plan import make_plan
+from qcompiler.passes.quant.racing import race
+from qcompiler.passes.quant.select_sites import select_sites
+from qcompiler.passes.quant.switched_model import NO_NOISE, SwitchedModel, decibels
+from qcompiler.passes.sites.records import Kind, Reader, Reals, Site
+from qcompiler.plan import QuantPlan
+from qcompiler.session import Arrays, Feeds
+from qcompiler.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A session with the factors and weights of some rewrites, and the scales by clipping rule that go with them."""
+
+    session: SwitchedModel
+    scales: Mapping[float, Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """SQNR in dB of the outputs, weights quantized too, by the clipping rule that suits best.
+
+    Attributes:
+        power: The rule.
+        total: Everything is quantized.
+        judged: Without the attention products, where they may stay float; else as `total`.
+        tuned: Which of both tuning will come to.
+    """
+
+    power: float
+    total: float
+    judged: float
+    tuned: float
+
+
+class Trials:
+    """One session whose shifts, scales and weights are inputs.
+
+    In front of each reader of a site, x -> Q -> DQ becomes (x - z) / s -> Q -> DQ -> * s, and z W is added behind it:
+    codes and errors are those of the rewritten model, and with z = 0, s = 1 those of the model as it is. Weights are
+    fed as Q(diag(s) W) / s. Nothing is compiled or calibrated anew for a trial; ranges of shifted and scaled tensors
+    come from sampled rows.
+
+    Args:
+        model: In canonical form; left as it is.
+        sites: That may be rewritten; `seen` has their rows.
+        shown: Samples that ranges come from.
+        feeds: Samples to measure on.
+        goal: In dB; tuning keeps nothing float above it.
+        share: Of the multiply-adds that may stay float. No rewrite takes away the noise of the attention products,
+            which hides what is gained, and tuning does where they fit.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        target: Target,
+        sites: Sequence[Site],
+        seen: Mapping[str, Rows],
+        shown: Sequence[Feeds],
+        feeds: Sequence[Feeds],
+        *,
+        float_nodes: frozenset[str] = frozenset(),
+        goal: float = 25.0,
+        share: float = 0.1,
+        threads: int = 0,
+    ) -> None:
+        self._model, self._target, self._seen, self._goal = model, target, seen, goal
+        self._float_nodes = float_nodes
+        self._heads: dict[str, tuple[int, ...]] = {}
+        self._sites = {site.name: site for site in sites}
+        chosen = select_sites(model, target.placement, float_nodes)
+        table = calibrate(model, sorted(set(chosen.sources.values())), shown, threads=threads)
+        thresholds = candidates(table.tensors, target.activation.qmax)
+        self._plan = make_plan(model, target, chosen, thresholds[2.0])
+        self._scales = {
+            power: _scales(make_plan(model, target, chosen, found, self._plan.weights))
+            for power, found in thresholds.items()
+        }
+        self._switched = SwitchedModel(model, self._plan, feeds, threads=threads, prepare=self._prepare)
+        self._rounded: Arrays = {self._fed[name]: array for name, array in self._weights({}).items()}
+        self._known: dict[str, tuple[ShiftScale, Arrays, dict[float, dict[str, float]]]] = {}
+        self._every = frozenset(self._switched.nodes)
+        products = self._every - self._plan.weights.keys()
+        costs = self._switched.costs
+        fit = sum(costs[name] for name in products) <= share * sum(costs.values())
+        self._judged = self._every - products if fit and products != self._every else self._every
+
+    def measure(self, tried: Mapping[str, Mapping[str, ShiftScale]]) -> dict[str, Measured]:
+        """The outputs with each of these rewrites.
+
+        All are raced with all clipping rules, sample by sample, so that what is clearly worse costs two samples.
+        """
+        trials = {name: self._trial(parameters) for name, parameters in tried.items()}
+
+        def level(candidate: tuple[str, float], index: int) -> float:
+            trial = trials[candidate[0]]
+            noise = trial.session.sample_noise(index, self._judged, trial.scales[candidate[1]])
+            return decibels(max(noise, NO_NOISE))
+
+        every = [(name, power) for name in tried for power in self._scales]
+        found = race(every, level, self._switched.samples, fewest=FEWEST_SAMPLES).measured
+        return {
+            name: self._measured(trials[name], {power: found[name, power] for power in self._scales}) for name in tried
+        }
+
+    def _measured(self, trial: Trial, levels: Mapping[float, Sequence[float]]) -> Measured:
+        longest = max(map(len, levels.values()))
+        power = max((item for item in levels if len(levels[item]) == longest), key=lambda item: fmean(levels[item]))
+        judged = fmean(levels[power])
+        if self._judged == self._every:
+            return Measured(power, judged, judged, judged)
+        total = decibels(trial.session.noise(self._every, trial.scales[power], samples=min(longest, FEWEST_SAMPLES)))
+        left = total >= self._goal or judged - total < WORTH
+        return Measured(power, total, judged, total if left else judged)
+
+    def _trial(self, parameters: Mapping[str, ShiftScale]) -> Trial:
+        fresh = {name: made for name, made in parameters.items() if self._known.get(name, (None,))[0] is not made}
+        weights = self._weights(fresh) if fresh else {}
+        for name, made in fresh.items():
+            self._known[name] = made, *self._behind(name, made, weights)
+        inputs, scales = dict(self._rounded), self._scales
+        for name in parameters:
+            _, fed, steps = self._known[name]
+            inputs |= fed
+            scales = {power: found | steps[power] for power, found in scales.items()}
+        return Trial(self._switched.given(inputs), scales)
+
+    def _behind(self, name: str, made: ShiftScale, weights: Arrays) -> tuple[Arrays, dict[float, dict[str, float]]]:
+        """What to feed for one site, and the scales of what its readers read.
+
+        No site changes what another feeds: a factor along output channels leaves codes of weights as they are.
+        """
+        site = self._sites[name]
+        tensors = self._tensors(site)
+        shift, scale = (item.astype(np.float32) for item in _by_reader(site, made))
+        fed: Arrays = {}
+        for tensor, form in tensors.items():
+            fed[self._shifts[tensor]], fed[self._factors[tensor]] = shift.reshape(form), scale.reshape(form)
+        for reader in self._sites[name].readers:
+            layer = str(reader.node.name)
+            if layer in self._offsets:
+                form = (-1, *[1] * (-input_axis(reader.node) - 1))
+                fed[self._offsets[layer]] = _moved(reader, shift).reshape(form)
+            if layer in self._fed:
+                fed[self._fed[layer]] = weights[layer]
+        steps: dict[float, dict[str, float]] = {power: {} for power in self._scales}
+        known: dict[str, dict[float, float]] = {}
+        for tensor in tensors:
+            seen = tensor if tensor in self._seen else name
+            known[seen] = known.get(seen) or self._steps(self._seen[seen], shift, scale)
+            steps = {power: steps[power] | {tensor: step} for power, step in known[seen].items()}
+        values = values_of(site)
+        if values is not None and (product := self._product(site)) is not None:
+            rows = self._seen[str(values.name)]
+            inside = self._steps(rows, made.shift.astype(np.float32), made.scale.astype(np.float32))
+            steps = {power: steps[power] | {product: step} for power, step in inside.items()}
+        return fed, steps
+
+    def _steps(self, rows: Rows, shift: Reals, scale: Reals) -> dict[float, float]:
+        """Clipping rule to scale of the tensor behind shift and scale: from sampled rows, with the bounds of all."""
+        found = Histogram().observe((rows.rows - shift) / scale)
+        low, high = (rows.low - shift) / scale, (rows.high - shift) / scale
+        found = replace(found, low=min(found.low, float(low.min())), high=max(found.high, float(high.max())))
+        qmax = self._target.activation.qmax
+        return {power: values[""] / qmax for power, values in candidates({"": found}, qmax).items()}
+
+    def _tensors(self, site: Site) -> dict[str, tuple[int, ...]]:
+        """The quantized tensors whose channels shift and scale change, with the form of a row of channels in them.
+
+        What quantized readers read, and the values as the product with the probabilities reads them.
+        """
+        found = {
+            str(reader.node.inputs[0].name): (-1, *[1] * (-input_axis(reader.node) - 1))  # type: ignore[union-attr]
+            for reader in site.readers
+            if reader.node.name in self._plan.nodes
+        }
+        product = self._product(site)
+        return found if product is None else found | {product: self._heads[product]}
+
+    def _product(self, site: Site) -> str | None:
+        """The values as the quantized product with the probabilities reads them: [batch, heads, positions, size]."""
+        if site.kind is not Kind.VALUE:
+            return None
+        node = site.value.producer()
+        while node is not None and node.op_type in LAYOUT_OPS:
+            node = node.inputs[0].producer() if node.inputs[0] is not None else None
+        value = node.inputs[1] if node is not None else None
+        if node is None or value is None or value.shape is None or 1 not in self._plan.nodes.get(str(node.name), ()):
+            return None
+        self._heads[str(value.name)] = (-1, 1, int(value.shape[-1]))  # type: ignore[arg-type]
+        return str(value.name)
+
+    def _prepare(self, switched: ir.Model) -> Arrays:
+        """Add the inputs; the contents with which nothing changes."""
+        names = FreshNames(switched)
+        given: Arrays = {}
+        self._shifts: dict[str, str] = {}
+        self._factors: dict[str, str] = {}
+        self._fed: dict[str, str] = {}
+        self._offsets: dict[str, str] = {}
+        forms = {tensor: form for site in self._sites.values() for tensor, form in self._tensors(site).items()}
+        readers = {str(reader.node.name) for site in self._sites.values() for reader in site.readers}
+        for node in list(switched.graph):
+            tensor = str(node.inputs[0].name) if node.op_type == "QuantizeLinear" and node.inputs[0] else ""
+            if node.name in readers and node.name in self._plan.nodes:
+                form = [1] * -input_axis(node)
+                self._offsets[str(node.name)] = _add_behind(node, form, names)
+                given[self._offsets[str(node.name)]] = np.zeros(form, np.float32)
+            if tensor in forms:
+                ones = [1] * len(forms[tensor])
+                self._shifts[tensor], self._factors[tensor] = _surround(node, ones, tensor in self._heads, names)
+                given[self._shifts[tensor]] = np.zeros(ones, np.float32)
+                given[self._factors[tensor]] = np.ones(ones, np.float32)
+            if node.name in self._plan.weights and node.op_type in ("MatMul", "Gemm"):
+                array = constant_array(node.inputs[1])
+                if array is None or array.dtype != np.float32:
+                    continue
+                fed = _input(switched.graph, names(f"{node.name}/weight"), array.shape)
+                node.replace_input_with(1, fed)
+                self._fed[str(node.name)] = str(fed.name)
+                given[str(fed.name)] = array
+        return given
+
+    def _weights(self, parameters: Mapping[str, ShiftScale]) -> Arrays:
+        """Layer to what its weight is after rounding, by these parameters, on the scale that it has without them."""
+        copy = self._model.clone()
+        FoldShiftScale(parameters).run(copy)
+        chosen = select_sites(copy, self._target.placement, self._float_nodes)
+        wanted = {str(reader.node.name) for name in parameters for reader in self._sites[name].readers}
+        layers = (wanted if parameters else self._fed.keys()) & self._fed.keys()
+        before = {str(node.name): node.inputs[1] for node in self._model.graph if node.name in layers}
+        after = {str(node.name): node.inputs[1] for node in copy.graph if node.name in layers}
+        chosen.activations = {name: chosen.activations[name] for name in before}
+        plan = make_plan(copy, self._target, chosen, dict.fromkeys(chosen.sources.values(), 1.0))
+        found: Arrays = {}
+        for name in before:
+            old, new = constant_array(before[name]), constant_array(after[name])
+            assert old is not None and new is not None
+            quant = plan.weights[name][1]
+            found[name] = dequantize(quantize(new, quant), quant)
+            if parameters:
+                found[name] *= np.divide(old, new, out=np.zeros_like(found[name]), where=new != 0)
+        return found
+
+
+def _by_reader(site: Site, made: ShiftScale) -> tuple[Reals, Reals]:
+    spread = slice(None) if site.to_source is None else site.to_source
+    return made.shift[spread], made.scale[spread]
+
+
+def _moved(reader: Reader, shift: Reals) -> Reals:
+    """What the shift of its input takes from the layer's output, by output channel."""
+    weight = constant_array(reader.weight.value)
+    assert weight is not None
+    matrix = weight.reshape(weight.shape[:2])
+    return np.asarray(shift @ (matrix if reader.weight.axis == 0 else matrix.T), np.float32)
+
+
+def _scales(plan: QuantPlan) -> dict[str, float]:
+    return {tensor: float(quant.scale) for tensor, quant in plan.tensors.items()}
+
+
+def _input(graph: ir.Graph, name: str, shape: Sequence[int | None]) -> ir.Value:
+    value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT))
+    graph.inputs.append(value)
+    return value
+
+
+def _surround(node: ir.Node, form: Sequence[int], whole: bool, names: FreshNames) -> tuple[str, str]:
+    """x -> Q -> DQ -> Where(.., x)   becomes   x - z -> / s -> Q -> DQ -> * s -> Where(.., x - z); names of z and s.
+
+    Where `whole`, z comes back too: the readers get x.
+    """
+    value, graph = node.inputs[0], node.graph
+    assert value is not None and isinstance(graph, ir.Graph)
+    last = node
+    while last.op_type != "DequantizeLinear":
+        last = last.outputs[0].consumers()[0]
+    real, readers = last.outputs[0], last.outputs[0].consumers()
+    free: list[int | None] = [None] * len(form)
+    shift, factor = (_input(graph, names(f"{value.name}/{word}"), free) for word in ("shift", "factor"))
+
+    def made(op: str, left: ir.Value, right: ir.Value) -> ir.Node:
+        output = names(f"{value.name}/{op.lower()}")
+        return make_node(op, [left, right], output=output, dtype=value.dtype, shape=value.shape)
+
+    moved = made("Sub", value, shift)
+    scaled = made("Div", moved.outputs[0], factor)
+    graph.insert_before(node, [moved, scaled])
+    node.replace_input_with(0, scaled.outputs[0])
+    back = made("Mul", real, factor)
+    graph.insert_after(last, back)
+    if whole:
+        restored = made("Add", back.outputs[0], shift)
+        graph.insert_after(back, restored)
+        back = restored
+    for where in readers:
+        for index, read in enumerate(where.inputs):
+            if read is real:
+                where.replace_input_with(index, back.outputs[0])
+            elif read is value and not whole:
+                where.replace_input_with(index, moved.outputs[0])
+    return str(shift.name), str(factor.name)
+
+
+def _add_behind(node: ir.Node, form: Sequence[int], names: FreshNames) -> str:
+    """node -> readers   becomes   node -> + offset -> readers; the name of the offset."""
+    value, graph = node.outputs[0], node.graph
+    assert isinstance(graph, ir.Graph)
+    free: list[int | None] = [None] * len(form)
+    offset = _input(graph, names(f"{node.name}/offset"), free)
+    output = names(f"{value.name}/moved")
+    add = make_node("Add", [value, offset], output=output, dtype=value.dtype, shape=value.shape)
+    value.replace_all_uses_with(add.outputs[0], replace_graph_outputs=True)
+    add.replace_input_with(0, value)
+    graph.insert_after(node, add)
+    return str(offset.name)
