@@ -11,17 +11,18 @@ import onnx_ir as ir
 
 from qcompiler.calibration.observers import Histogram
 from qcompiler.calibration.runner import calibrate
-from qcompiler.graph import LAYOUT_OPS, FreshNames, constant_array, make_node
-from qcompiler.numerics import dequantize, quantize
-from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScale
+from qcompiler.graph import LAYOUT_OPS, FreshNames, constant_array
+from qcompiler.passes.equalize.fold_shift_scale import ShiftScale
 from qcompiler.passes.equalize.sample_rows import Rows, input_axis, values_of
+from qcompiler.passes.equalize.trial_graph import add_behind, add_input, surround
+from qcompiler.passes.equalize.trial_weights import moved_by, rounded_weights
 from qcompiler.passes.quant.choose_ranges import FEWEST_SAMPLES, candidates
 from qcompiler.passes.quant.keep_sensitive_float import WORTH
 from qcompiler.passes.quant.make_plan import make_plan
 from qcompiler.passes.quant.racing import race
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.quant.switched_model import NO_NOISE, SwitchedModel, decibels
-from qcompiler.passes.sites.records import Kind, Reader, Reals, Site
+from qcompiler.passes.sites.records import Kind, Reals, Site
 from qcompiler.plan import QuantPlan
 from qcompiler.session import Arrays, Feeds
 from qcompiler.target import Target
@@ -97,7 +98,8 @@ class Trials:
             for power, found in thresholds.items()
         }
         self._switched = SwitchedModel(model, self._plan, feeds, threads=threads, prepare=self._prepare)
-        self._rounded: Arrays = {self._fed[name]: array for name, array in self._weights({}).items()}
+        rounded = rounded_weights(model, target, self._fed, {}, float_nodes)
+        self._rounded: Arrays = {self._fed[name]: array for name, array in rounded.items()}
         self._known: dict[str, tuple[ShiftScale, Arrays, dict[float, dict[str, float]]]] = {}
         self._every = frozenset(self._switched.nodes)
         products = self._every - self._plan.weights.keys()
@@ -135,7 +137,8 @@ class Trials:
 
     def _trial(self, parameters: Mapping[str, ShiftScale]) -> Trial:
         fresh = {name: made for name, made in parameters.items() if self._known.get(name, (None,))[0] is not made}
-        weights = self._weights(fresh) if fresh else {}
+        layers = {str(reader.node.name) for name in fresh for reader in self._sites[name].readers} & self._fed.keys()
+        weights = rounded_weights(self._model, self._target, layers, fresh, self._float_nodes) if layers else {}
         for name, made in fresh.items():
             self._known[name] = made, *self._behind(name, made, weights)
         inputs, scales = dict(self._rounded), self._scales
@@ -160,7 +163,7 @@ class Trials:
             layer = str(reader.node.name)
             if layer in self._offsets:
                 form = (-1, *[1] * (-input_axis(reader.node) - 1))
-                fed[self._offsets[layer]] = _moved(reader, shift).reshape(form)
+                fed[self._offsets[layer]] = moved_by(reader, shift).reshape(form)
             if layer in self._fed:
                 fed[self._fed[layer]] = weights[layer]
         steps: dict[float, dict[str, float]] = {power: {} for power in self._scales}
@@ -224,43 +227,22 @@ class Trials:
             tensor = str(node.inputs[0].name) if node.op_type == "QuantizeLinear" and node.inputs[0] else ""
             if node.name in readers and node.name in self._plan.nodes:
                 form = [1] * -input_axis(node)
-                self._offsets[str(node.name)] = _add_behind(node, form, names)
+                self._offsets[str(node.name)] = add_behind(node, form, names)
                 given[self._offsets[str(node.name)]] = np.zeros(form, np.float32)
             if tensor in forms:
                 ones = [1] * len(forms[tensor])
-                self._shifts[tensor], self._factors[tensor] = _surround(node, ones, tensor in self._heads, names)
+                self._shifts[tensor], self._factors[tensor] = surround(node, ones, tensor in self._heads, names)
                 given[self._shifts[tensor]] = np.zeros(ones, np.float32)
                 given[self._factors[tensor]] = np.ones(ones, np.float32)
             if node.name in self._plan.weights and node.op_type in ("MatMul", "Gemm"):
                 array = constant_array(node.inputs[1])
                 if array is None or array.dtype != np.float32:
                     continue
-                fed = _input(switched.graph, names(f"{node.name}/weight"), array.shape)
+                fed = add_input(switched.graph, names(f"{node.name}/weight"), array.shape)
                 node.replace_input_with(1, fed)
                 self._fed[str(node.name)] = str(fed.name)
                 given[str(fed.name)] = array
         return given
-
-    def _weights(self, parameters: Mapping[str, ShiftScale]) -> Arrays:
-        """Layer to what its weight is after rounding, by these parameters, on the scale that it has without them."""
-        copy = self._model.clone()
-        FoldShiftScale(parameters).run(copy)
-        chosen = select_sites(copy, self._target.placement, self._float_nodes)
-        wanted = {str(reader.node.name) for name in parameters for reader in self._sites[name].readers}
-        layers = (wanted if parameters else self._fed.keys()) & self._fed.keys()
-        before = {str(node.name): node.inputs[1] for node in self._model.graph if node.name in layers}
-        after = {str(node.name): node.inputs[1] for node in copy.graph if node.name in layers}
-        chosen.activations = {name: chosen.activations[name] for name in before}
-        plan = make_plan(copy, self._target, chosen, dict.fromkeys(chosen.sources.values(), 1.0))
-        found: Arrays = {}
-        for name in before:
-            old, new = constant_array(before[name]), constant_array(after[name])
-            assert old is not None and new is not None
-            quant = plan.weights[name][1]
-            found[name] = dequantize(quantize(new, quant), quant)
-            if parameters:
-                found[name] *= np.divide(old, new, out=np.zeros_like(found[name]), where=new != 0)
-        return found
 
 
 def _by_reader(site: Site, made: ShiftScale) -> tuple[Reals, Reals]:
@@ -268,70 +250,5 @@ def _by_reader(site: Site, made: ShiftScale) -> tuple[Reals, Reals]:
     return made.shift[spread], made.scale[spread]
 
 
-def _moved(reader: Reader, shift: Reals) -> Reals:
-    """What the shift of its input takes from the layer's output, by output channel."""
-    weight = constant_array(reader.weight.value)
-    assert weight is not None
-    matrix = weight.reshape(weight.shape[:2])
-    return np.asarray(shift @ (matrix if reader.weight.axis == 0 else matrix.T), np.float32)
-
-
 def _scales(plan: QuantPlan) -> dict[str, float]:
     return {tensor: float(quant.scale) for tensor, quant in plan.tensors.items()}
-
-
-def _input(graph: ir.Graph, name: str, shape: Sequence[int | None]) -> ir.Value:
-    value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT))
-    graph.inputs.append(value)
-    return value
-
-
-def _surround(node: ir.Node, form: Sequence[int], whole: bool, names: FreshNames) -> tuple[str, str]:
-    """x -> Q -> DQ -> Where(.., x)   becomes   x - z -> / s -> Q -> DQ -> * s -> Where(.., x - z); names of z and s.
-
-    Where `whole`, z comes back too: the readers get x.
-    """
-    value, graph = node.inputs[0], node.graph
-    assert value is not None and isinstance(graph, ir.Graph)
-    last = node
-    while last.op_type != "DequantizeLinear":
-        last = last.outputs[0].consumers()[0]
-    real, readers = last.outputs[0], last.outputs[0].consumers()
-    free: list[int | None] = [None] * len(form)
-    shift, factor = (_input(graph, names(f"{value.name}/{word}"), free) for word in ("shift", "factor"))
-
-    def made(op: str, left: ir.Value, right: ir.Value) -> ir.Node:
-        output = names(f"{value.name}/{op.lower()}")
-        return make_node(op, [left, right], output=output, dtype=value.dtype, shape=value.shape)
-
-    moved = made("Sub", value, shift)
-    scaled = made("Div", moved.outputs[0], factor)
-    graph.insert_before(node, [moved, scaled])
-    node.replace_input_with(0, scaled.outputs[0])
-    back = made("Mul", real, factor)
-    graph.insert_after(last, back)
-    if whole:
-        restored = made("Add", back.outputs[0], shift)
-        graph.insert_after(back, restored)
-        back = restored
-    for where in readers:
-        for index, read in enumerate(where.inputs):
-            if read is real:
-                where.replace_input_with(index, back.outputs[0])
-            elif read is value and not whole:
-                where.replace_input_with(index, moved.outputs[0])
-    return str(shift.name), str(factor.name)
-
-
-def _add_behind(node: ir.Node, form: Sequence[int], names: FreshNames) -> str:
-    """node -> readers   becomes   node -> + offset -> readers; the name of the offset."""
-    value, graph = node.outputs[0], node.graph
-    assert isinstance(graph, ir.Graph)
-    free: list[int | None] = [None] * len(form)
-    offset = _input(graph, names(f"{node.name}/offset"), free)
-    output = names(f"{value.name}/moved")
-    add = make_node("Add", [value, offset], output=output, dtype=value.dtype, shape=value.shape)
-    value.replace_all_uses_with(add.outputs[0], replace_graph_outputs=True)
-    add.replace_input_with(0, value)
-    graph.insert_after(node, add)
-    return str(offset.name)

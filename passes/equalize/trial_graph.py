@@ -1,0 +1,67 @@
+"""Inputs for shifts, factors and offsets in a graph whose quantization can be switched (see `Trials`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from qcompiler.graph import FreshNames, make_node
+
+
+def add_input(graph: ir.Graph, name: str, shape: Sequence[int | None]) -> ir.Value:
+    """A float input of the graph."""
+    value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT))
+    graph.inputs.append(value)
+    return value
+
+
+def surround(node: ir.Node, form: Sequence[int], whole: bool, names: FreshNames) -> tuple[str, str]:
+    """x -> Q -> DQ -> Where(.., x)   becomes   x - z -> / s -> Q -> DQ -> * s -> Where(.., x - z); names of z and s.
+
+    Where `whole`, z comes back too: the readers get x.
+    """
+    value, graph = node.inputs[0], node.graph
+    assert value is not None and isinstance(graph, ir.Graph)
+    last = node
+    while last.op_type != "DequantizeLinear":
+        last = last.outputs[0].consumers()[0]
+    real, readers = last.outputs[0], last.outputs[0].consumers()
+    free: list[int | None] = [None] * len(form)
+    shift, factor = (add_input(graph, names(f"{value.name}/{word}"), free) for word in ("shift", "factor"))
+
+    def made(op: str, left: ir.Value, right: ir.Value) -> ir.Node:
+        output = names(f"{value.name}/{op.lower()}")
+        return make_node(op, [left, right], output=output, dtype=value.dtype, shape=value.shape)
+
+    moved = made("Sub", value, shift)
+    scaled = made("Div", moved.outputs[0], factor)
+    graph.insert_before(node, [moved, scaled])
+    node.replace_input_with(0, scaled.outputs[0])
+    back = made("Mul", real, factor)
+    graph.insert_after(last, back)
+    if whole:
+        restored = made("Add", back.outputs[0], shift)
+        graph.insert_after(back, restored)
+        back = restored
+    for where in readers:
+        for index, read in enumerate(where.inputs):
+            if read is real:
+                where.replace_input_with(index, back.outputs[0])
+            elif read is value and not whole:
+                where.replace_input_with(index, moved.outputs[0])
+    return str(shift.name), str(factor.name)
+
+
+def add_behind(node: ir.Node, form: Sequence[int], names: FreshNames) -> str:
+    """node -> readers   becomes   node -> + offset -> readers; the name of the offset."""
+    value, graph = node.outputs[0], node.graph
+    assert isinstance(graph, ir.Graph)
+    free: list[int | None] = [None] * len(form)
+    offset = add_input(graph, names(f"{node.name}/offset"), free)
+    output = names(f"{value.name}/moved")
+    add = make_node("Add", [value, offset], output=output, dtype=value.dtype, shape=value.shape)
+    value.replace_all_uses_with(add.outputs[0], replace_graph_outputs=True)
+    add.replace_input_with(0, value)
+    graph.insert_after(node, add)
+    return str(offset.name)
