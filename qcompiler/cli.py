@@ -96,7 +96,8 @@ def _run_verb(verb: str, words: list[str]) -> int:
     start = time.perf_counter()
     append_log(settings, f"qcompile {verb} {' '.join(words)}\n")
     status = _guarded(lambda: int(module.run(settings, args)), settings)
-    if not settings.get("quiet") and verb not in ("targets", "passes") and status in (ExitCode.OK, ExitCode.GATE):
+    silent = settings.get("quiet") or verb in ("targets", "passes", "show")
+    if not silent and status in (ExitCode.OK, ExitCode.GATE):
         word = "PASSED" if status == ExitCode.OK else "FAILED"
         print(f"{word} qcompile {verb} {time.perf_counter() - start:.1f} s", file=sys.stderr)
     return status

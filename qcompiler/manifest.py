@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +72,8 @@ def source_document(source: str) -> dict[str, Any]:
     path = Path(source)
     if not source or not path.is_file():
         return {}
-    external = {name: sha256_of(path.parent / name) for name in _external_files(path)}
+    names = (name for name in external_locations(path) if (path.parent / name).is_file())
+    external = {name: sha256_of(path.parent / name) for name in names}
     return {"file": path.name, "sha256": sha256_of(path), "external": external}
 
 
@@ -119,7 +120,12 @@ def _symbol(size: Any) -> str | None:
     return getattr(size, "value", None)
 
 
-def _external_files(path: Path) -> Iterable[str]:
+def external_locations(path: Path) -> list[str]:
+    """The files, relative to its folder, in which the model keeps weights, whether they are there or not.
+
+    Raises:
+        QcompileError: As `load_model`, where the file is not an ONNX model.
+    """
     from qcompiler.model_checks import walk_graphs
     from qcompiler.reading import parse_without_weights
 
@@ -131,4 +137,4 @@ def _external_files(path: Path) -> Iterable[str]:
         for entry in tensor.external_data
         if entry.key == "location"
     }
-    return sorted(name for name in names if (path.parent / name).is_file())
+    return sorted(names)

@@ -68,6 +68,18 @@ def parse_without_weights(path: Path) -> onnx.ModelProto:
         return _parse(data, str(path))[0]
 
 
+@contextmanager
+def parse_with_spans(path: Path) -> Iterator[tuple[onnx.ModelProto, memoryview, dict[str, Span]]]:
+    """The file's message without large inline weights, the file's bytes, and where in these each of the weights lies.
+
+    Raises:
+        QcompileError: As `parse_without_weights`.
+    """
+    with _opened(path) as data:
+        proto, spans = _parse(data, str(path))
+        yield proto, data, spans
+
+
 def as_model(model: str | Path | onnx.ModelProto | ir.Model, *, any_domain: bool = False) -> ir.Model:
     """What a caller holds as a graph: a path is read, a proto is checked like a file, a graph is given back.
 

@@ -6,6 +6,7 @@ VERBS: dict[str, str] = {
     "verify": "compare two models on the same inputs",
     "certify": "prove that two float models compute the same",
     "diff": "what changed between two models, bundles or plans, matched by structure",
+    "show": "a model as text, for git's textconv",
     "analyze": "outliers of activations, and how much the calibration set matters",
     "export": "export a torch module to ONNX, compared with torch at several sizes",
     "targets": "list targets and the rules that each enforces",

@@ -69,7 +69,7 @@ def compare_sides(first: Side, second: Side, options: DiffOptions) -> Difference
 def _model_sections(first: ir.Model, second: ir.Model, target: str, options: DiffOptions) -> list[Section]:
     from qcompiler.diffing.interface import interface_section
     from qcompiler.diffing.lint_delta import lint_section
-    from qcompiler.diffing.matching import match
+    from qcompiler.diffing.match import match
     from qcompiler.diffing.names import names_section, partners
     from qcompiler.diffing.operator_counts import operators_section
     from qcompiler.diffing.quantization import quantization_section

@@ -10,7 +10,8 @@ import networkx as nx
 
 from qcompiler.diffing.families import operator_name
 from qcompiler.diffing.matching import Matching
-from qcompiler.diffing.skeleton import INPUT, OUTPUT, Skeleton
+from qcompiler.diffing.skeleton import Skeleton
+from qcompiler.diffing.vertex import INPUT, OUTPUT
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from qcompiler.diffing.changes import Change, Level, Section
 from qcompiler.diffing.matching import Matching
 from qcompiler.diffing.precision import type_name
-from qcompiler.diffing.skeleton import INPUT, OUTPUT, Vertex
+from qcompiler.diffing.vertex import INPUT, OUTPUT, Vertex
 from qcompiler.diffing.words import few, shape
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import networkx as nx
 
-from qcompiler.diffing.skeleton import INPUT, OUTPUT, Skeleton
+from qcompiler.diffing.skeleton import Skeleton
+from qcompiler.diffing.vertex import INPUT, OUTPUT
 
 
 def float_islands(skeleton: Skeleton, integer: Sequence[bool]) -> list[list[int]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from qcompiler.diffing.skeleton import INPUT, OUTPUT, Skeleton, Vertex
+from qcompiler.diffing.skeleton import Skeleton
+from qcompiler.diffing.vertex import INPUT, OUTPUT, Vertex
 
 
 class Strictness(IntEnum):

@@ -16,7 +16,7 @@ def difference_markdown(found: Difference) -> str:
         if section.changes or section.rows:
             lines += _section(section, found)
     quiet = [note for section in found.sections if not (section.changes or section.rows) for note in section.notes]
-    lines += [f"- {_plain(note)}" for note in quiet]
+    lines += [f"- {plain_markdown(note)}" for note in quiet]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -27,16 +27,16 @@ def _section(section: Section, found: Difference) -> list[str]:
     lines = [f"<details{' open' if opened else ''}><summary>{summary}</summary>", ""]
     if section.rows:
         lines += ["| | before | after |", "| --- | ---: | ---: |"]
-        lines += [f"| {_plain(label)} | {before} | {after} |" for label, before, after in section.rows[:_SHOWN]]
+        lines += [f"| {plain_markdown(label)} | {before} | {after} |" for label, before, after in section.rows[:_SHOWN]]
         lines.append("")
-    lines += [f"- `{change.level.word}` {_plain(change.what)}" for change in section.changes[:_SHOWN]]
+    lines += [f"- `{change.level.word}` {plain_markdown(change.what)}" for change in section.changes[:_SHOWN]]
     if count > _SHOWN:
         lines.append(f"- {count - _SHOWN} more")
-    lines += [f"- {_plain(note)}" for note in section.notes]
+    lines += [f"- {plain_markdown(note)}" for note in section.notes]
     return [*lines, "", "</details>", ""]
 
 
-def _plain(text: str) -> str:
+def plain_markdown(text: str) -> str:
     """Names hold characters that Markdown reads as marks."""
     for mark in "\\`*_[]<>|#":
         text = text.replace(mark, f"\\{mark}" if mark not in "<>" else {"<": "&lt;", ">": "&gt;"}[mark])

@@ -8,8 +8,8 @@ import onnx_ir as ir
 
 from qcompiler.diffing.changes import Change, Level, Section
 from qcompiler.diffing.matching import Matching
-from qcompiler.diffing.skeleton import Edge
 from qcompiler.diffing.slots import paired_slots
+from qcompiler.diffing.vertex import Edge
 from qcompiler.diffing.words import few, shortened
 
 

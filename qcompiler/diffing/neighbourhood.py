@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from qcompiler.diffing.labels import Numbers
-from qcompiler.diffing.skeleton import Skeleton, Vertex
+from qcompiler.diffing.skeleton import Skeleton
+from qcompiler.diffing.vertex import Vertex
 
 
 def hashes_above(skeleton: Skeleton, labels: Sequence[int], numbers: Numbers) -> list[int]:

@@ -10,7 +10,8 @@ import onnx_ir as ir
 
 from qcompiler.diffing.constants import constant_of
 from qcompiler.diffing.families import LAYOUT, WEIGHTED
-from qcompiler.diffing.skeleton import FLOATS, INPUT, Edge, Skeleton, Vertex
+from qcompiler.diffing.skeleton import Skeleton
+from qcompiler.diffing.vertex import FLOATS, INPUT, Edge, Vertex
 
 Array = np.ndarray[Any, Any]
 _NAMES = {"float": "float32", "double": "float64"}

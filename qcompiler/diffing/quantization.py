@@ -12,8 +12,9 @@ from qcompiler.diffing.families import LAYOUT, WEIGHTED
 from qcompiler.diffing.islands import float_islands
 from qcompiler.diffing.matching import Matching
 from qcompiler.diffing.precision import Array, Grid, Precision, compute_slots, is_integer, precision
-from qcompiler.diffing.skeleton import OUTPUT, Edge, Skeleton, Vertex
+from qcompiler.diffing.skeleton import Skeleton
 from qcompiler.diffing.slots import paired_slots
+from qcompiler.diffing.vertex import OUTPUT, Edge, Vertex
 from qcompiler.diffing.words import counted, few, number, percent
 
 

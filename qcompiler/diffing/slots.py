@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qcompiler.diffing.matching import Matching
-from qcompiler.diffing.skeleton import Edge, Vertex
+from qcompiler.diffing.vertex import Edge, Vertex
 
 
 def paired_slots(matching: Matching, ours: Vertex, theirs: Vertex) -> Iterator[tuple[object, object]]:

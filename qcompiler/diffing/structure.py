@@ -12,8 +12,8 @@ from qcompiler.diffing.families import operator_name
 from qcompiler.diffing.matching import Matching
 from qcompiler.diffing.operator_counts import operators_of
 from qcompiler.diffing.precision import link_names
-from qcompiler.diffing.skeleton import Vertex
 from qcompiler.diffing.slots import paired_slots, same_source
+from qcompiler.diffing.vertex import Vertex
 from qcompiler.diffing.words import counted, few, shortened
 
 _LISTED = 9

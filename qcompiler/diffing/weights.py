@@ -15,8 +15,8 @@ from qcompiler.diffing.digest import shape_text
 from qcompiler.diffing.matching import Matching
 from qcompiler.diffing.operator_counts import every_node
 from qcompiler.diffing.precision import Array, Grid, compute_slots, precision, type_name
-from qcompiler.diffing.skeleton import FLOATS, Edge, Vertex
 from qcompiler.diffing.slots import paired_slots
+from qcompiler.diffing.vertex import FLOATS, Edge, Vertex
 from qcompiler.diffing.words import counted, few, number, size
 from qcompiler.weight_file import forget_pages
 

@@ -114,8 +114,8 @@ def scaled(name: str, factor: float) -> Callable[[onnx.GraphProto], None]:
 
     def edit(graph: onnx.GraphProto) -> None:
         tensor = next(item for item in graph.initializer if item.name == name)
-        array = np.asarray(numpy_helper.to_array(tensor) * np.float32(factor), np.float32)
-        tensor.CopyFrom(numpy_helper.from_array(array, name))
+        array = numpy_helper.to_array(tensor)
+        tensor.CopyFrom(numpy_helper.from_array(np.asarray(array * factor, array.dtype), name))
 
     return edit
 
