@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qcompiler.errors import UsageError
+from qcompiler.precision import parse_precision
 from qcompiler.shapes import parse_shapes
 
 if TYPE_CHECKING:
@@ -124,6 +125,10 @@ def _rotations(value: Any, where: str) -> str:
     return ",".join(words)
 
 
+def _bits(value: Any, where: str) -> str:
+    return str(parse_precision(value, where))
+
+
 def _raw(value: Any, where: str) -> Any:
     return value
 
@@ -132,6 +137,7 @@ COMPILE_SETTINGS: Mapping[str, Parse] = {
     "target": _text, "calib": _raw, "validate": _raw, "preprocess": _text, "method": _method,
     "percentile": _number(float, 50.0, 100.0), "carrier": _choice("fp32", "fp16"), "portable": _flag,
     "include": _patterns, "exclude": _patterns, "exclude_op": _texts(","), "plan": _path,
+    "bits": _bits, "bits_file": _path,
     "equalize": _choice("none", "auto", "os_plus", "smooth", "outlier_tune"),
     "bias_correction": _choice("none", "auto"), "zero_points": _choice("none", "auto"),
     "rotate": _rotations,
@@ -153,7 +159,7 @@ COMMAND_SETTINGS: Mapping[str, Parse] = {
 
 SETTINGS = {**COMPILE_SETTINGS, **COMMAND_SETTINGS}
 _OTHER_SPELLINGS = {"shape": "shapes"}
-_PATHS = frozenset({"calib", "validate", "plan", "dump_dir", "output", "log_file"})
+_PATHS = frozenset({"calib", "validate", "plan", "bits_file", "dump_dir", "output", "log_file"})
 
 
 def read_file(path: str | Path) -> dict[str, Any]:

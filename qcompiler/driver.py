@@ -27,7 +27,7 @@ from qcompiler.equivalence import EquivalenceGuard, make_guard, undone_passes
 from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.evaluation.compare import Comparison, compare_emitted, missed_gates
 from qcompiler.evaluation.layers import layer_outputs
-from qcompiler.filters import nodes_kept_float
+from qcompiler.filters import node_precisions, nodes_kept_float
 from qcompiler.graph import weight_bytes
 from qcompiler.memory import release_freed
 from qcompiler.options import CompileOptions
@@ -57,6 +57,7 @@ from qcompiler.result import CompileResult
 from qcompiler.saving import save_model
 from qcompiler.session import Arrays, Feeds, Session
 from qcompiler.target import Target
+from qcompiler.weight_only import target_for
 
 GOLDEN_SAMPLES = 3
 TUNING_FEEDS = 16
@@ -76,7 +77,8 @@ def compile_model(
     Raises:
         QcompileError: See `errors`; quality gates do not raise but are listed in the result.
     """
-    run = _Run(options, registry.find_target(options.target), progress or Silent())
+    target = target_for(registry.find_target(options.target), options)
+    run = _Run(options, target, progress or Silent())
     return run.compile(model)
 
 
@@ -124,7 +126,8 @@ class _Run:
         reference = model.clone()
 
         with self.phase("calibrate"):
-            sites = select_sites(model, target.placement, nodes_kept_float(model, options))
+            bits = node_precisions(model, options)
+            sites = select_sites(model, target.placement, nodes_kept_float(model, options), bits)
             split = hold_back(source) if options.validate is None else None
             plan, table = self.plan(model, sites, source if split is None else split)
             plan.equalize, plan.rotate = equalized.parameters, rotated.rotations
@@ -271,7 +274,7 @@ class _Run:
                 raise UsageError("a plan says itself what is quantized", where="--plan",
                                  hint="edit the plan, or leave out --include and --exclude")  # fmt: skip
             plan = QuantPlan.load(options.plan)
-            check_plan(plan, model, str(options.plan))
+            check_plan(plan, model, target, str(options.plan))
             for _ in batches:
                 pass
             return plan, None
@@ -288,7 +291,6 @@ class _Run:
         )
         if options.zero_points == "auto":
             sites.zero_points = choose_zero_points(model, target, sites, table.tensors)
-        qmax = target.activation.qmax
         peaks = {name: item.peaks for name, item in table.channels.items()}
         small = weight_bytes(model) <= TUNING_BYTES
         feeds = [without_padding(feed, input_specs(model)) for feed in kept.feeds] if small else []
@@ -305,9 +307,7 @@ class _Run:
             return self.corrected(tuned.plan, model, feeds), table
         method = "mse" if options.method == "auto" else options.method
         found = {
-            name: find_threshold(
-                histogram, method, qmax=qmax - sites.zero_points.get(name, 0), percentile=options.percentile
-            ).value
+            name: find_threshold(histogram, method, qmax=sites.steps(name), percentile=options.percentile).value
             for name, histogram in table.tensors.items()
             if histogram.count
         }

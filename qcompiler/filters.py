@@ -1,4 +1,7 @@
-"""Which nodes the user keeps in float: --include, --exclude, --exclude-op; a pattern matching nothing is an error."""
+"""Which nodes the user keeps in float (--include, --exclude, --exclude-op) or gives other bits (--bits-file).
+
+A pattern that matches nothing is an error.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import onnx_ir as ir
 
 from qcompiler.errors import UsageError
 from qcompiler.options import CompileOptions
+from qcompiler.precision import Precision, Precisions, parse_precision, read_bits_file
 
 
 def nodes_kept_float(model: ir.Model, options: CompileOptions) -> frozenset[str]:
@@ -36,6 +40,22 @@ def nodes_kept_float(model: ir.Model, options: CompileOptions) -> frozenset[str]
             )
         kept.update(str(node.name) for node in model.graph.all_nodes() if node.op_type == op)
     return frozenset(kept)
+
+
+def node_precisions(model: ir.Model, options: CompileOptions) -> Precisions:
+    """The bits of every node by `bits` and `bits_file`; among patterns that match a node the last counts.
+
+    Raises:
+        UsageError: As `nodes_kept_float`, for the patterns of the file; a word that is no precision.
+    """
+    default = parse_precision(options.bits, "--bits")
+    if options.bits_file is None:
+        return Precisions(default)
+    names = [str(node.name) for node in model.graph.all_nodes()]
+    chosen: dict[str, Precision] = {}
+    for pattern, precision in read_bits_file(options.bits_file).items():
+        chosen.update(dict.fromkeys(_matching(pattern, names, str(options.bits_file)), precision))
+    return Precisions(default, chosen)
 
 
 def _matching(pattern: str, names: Sequence[str], where: str) -> list[str]:

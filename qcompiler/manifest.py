@@ -1,7 +1,8 @@
 """manifest.json: what a bundle holds, for whoever deploys it. Same inputs give the same bytes: no times, no paths.
 
 {"schema": "qcompile-manifest/1", "target", "runtime", "opset", "carrier", "inputs": [{"name", "dtype", "shape"}],
- "outputs": [...], "metadata": {"qcompile.shapes": profiles as text}, "files": {name: {"sha256", "bytes"}},
+ "outputs": [...], "metadata": {"qcompile.shapes": profiles as text}, "precision": {"w8a8": {"nodes", "runs"}},
+ "files": {name: {"sha256", "bytes"}},
  "source": {"file", "sha256", "external": {...}},
  "calibration": {"source", "samples", "fingerprint", ...}, "options": {...}, "versions": {...}}
 """
@@ -30,6 +31,8 @@ UNHASHED = frozenset({FILE_NAME, "timings.json"})
 
 def manifest_document(result: CompileResult, folder: Path) -> dict[str, Any]:
     """The manifest of the files that lie in `folder`."""
+    from qcompiler.report import precisions_of
+
     opset = result.model.opset_imports.get("", result.target.opset)
     return {
         "schema": SCHEMA,
@@ -42,6 +45,7 @@ def manifest_document(result: CompileResult, folder: Path) -> dict[str, Any]:
         "metadata": {key: text for key, text in sorted(result.model.metadata_props.items()) if key.startswith(_OURS)},
         "files": hash_files(folder),
         "source": source_document(result.source),
+        "precision": {row["precision"]: {"nodes": row["nodes"], "runs": row["runs"]} for row in precisions_of(result)},
         "calibration": plain(result.calibration),
         "options": options_document(result.options),
         "versions": tool_versions(),

@@ -36,6 +36,9 @@ class CompileOptions:
         goal_sqnr: Output SQNR in dB (on calibration samples) that makes `float_share` unnecessary.
         float_share: Largest share of the multiply-adds that may stay float because measurement shows that their nodes
             hurt the outputs most; 0 quantizes all. Used only where the outputs stay below `goal_sqnr`.
+        bits: Bits of weights and activations, "w8a8", "w6a6", ...; below 8 a model of accuracy in int8 containers.
+            "w4a16" is int4 weights in blocks and float activations, where the target has them.
+        bits_file: TOML or JSON of node regex to such words, for nodes that differ; of several matches the last counts.
         carrier: Float type of the emitted graph; None takes the target's default.
         include: Regular expressions on node names: only these are quantized. Matching nothing is an error.
         exclude: Regular expressions on node names that stay float. Matching nothing is an error.
@@ -66,6 +69,8 @@ class CompileOptions:
     search: Literal["fast", "full"] = "fast"
     goal_sqnr: float = 25.0
     float_share: float = 0.1
+    bits: str = "w8a8"
+    bits_file: Path | None = None
     carrier: Carrier | None = None
     portable: bool = False
     include: tuple[str, ...] = ()

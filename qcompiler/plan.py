@@ -174,6 +174,8 @@ def _quant_from_json(entry: dict[str, Any], where: str) -> TensorQuant:
     if axis is not None:
         granularity = PerAxis(int(axis)) if block is None else PerBlock(int(axis), int(block))
     scheme = QuantScheme(dtype, granularity, bool(entry.get("symmetric", True)), int(entry.get("bits", dtype.bitwidth)))
+    if not 2 <= scheme.bits <= dtype.bitwidth:
+        raise UsageError(f"{scheme.bits} bits don't fit {entry['dtype']}", where=where, hint=f"2 to {dtype.bitwidth}")
     with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused
         scale = np.asarray(entry["scale"], np.float32)
     if not np.all(np.isfinite(scale)) or not np.all(scale > 0):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from qcompiler.manifest import plain
+from qcompiler.precision_report import precision_rows
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -30,6 +31,7 @@ def report_document(result: CompileResult) -> dict[str, Any]:
         "source": result.source.replace("\\", "/").rpartition("/")[2],
         "calibration": plain(result.calibration),
         "graphs": {name: graph_document(model) for name, model in graphs.items() if model is not None},
+        "precision": precisions_of(result),
         "quantized": quantized_by_op(result),
         "float": float_nodes(result),
         "facts": plain(result.facts),
@@ -59,6 +61,15 @@ def graph_document(model: ir.Model) -> dict[str, Any]:
         "operators": dict(sorted(operators.items())),
         "weight_bytes": int(weights),
     }
+
+
+def precisions_of(result: CompileResult) -> list[dict[str, Any]]:
+    """Bits of the quantized nodes, with what each gives on the target; see `precision_rows`."""
+    inputs = {
+        str(node.name): ["" if value is None else str(value.name) for value in node.inputs]
+        for node in result.reference.graph
+    }
+    return precision_rows(result.plan, inputs)
 
 
 def quantized_by_op(result: CompileResult) -> dict[str, dict[str, int]]:

@@ -65,7 +65,8 @@ class TensorQuant:
     """A scheme with its numbers.
 
     Attributes:
-        scale: float32, positive and finite; shape () per tensor, (channels,) per axis.
+        scale: float32, positive and finite; shape () per tensor, (channels,) per axis; per block that of the tensor
+            with the blocked axis divided by the block's size.
         zero_point: Integers of the scheme's type in the shape of `scale`; None means zeros.
     """
 

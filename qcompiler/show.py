@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from qcompiler.report import float_nodes, graph_document, quantized_by_op, worst
+from qcompiler.report import float_nodes, graph_document, precisions_of, quantized_by_op, worst
 
 if TYPE_CHECKING:
     from qcompiler.certification.certificate import Certificate
@@ -115,6 +115,7 @@ def _sections(
     yield "output", _output_lines(output)
     yield "size", [_size_line(result)]
     yield "int8", [_quantized_line(result)]
+    yield "bits", _precision_lines(result)
     yield "float", _float_lines(result, verbose)
     yield "kernels", _kernel_lines(result)
     if result.certificates:
@@ -154,6 +155,10 @@ def _quantized_line(result: CompileResult) -> str:
     return (
         ", ".join(f"{op} {item['quantized']}/{item['total']}" for op, item in counts.items()) or "[bold red]nothing[/]"
     )
+
+
+def _precision_lines(result: CompileResult) -> list[str]:
+    return [f"{row['precision']}: {row['nodes']} nodes; {row['note']}" for row in precisions_of(result)] or ["none"]
 
 
 def _float_lines(result: CompileResult, verbose: int) -> list[str]:

@@ -28,6 +28,7 @@ class Placement:
             than those that write 32.
         min_reduction: A Conv that sums fewer products per output stays float: for depthwise ones rescaling costs more
             than integers win.
+        int4_blocks: Sizes of int4 blocks along a weight's summed axis that the runtime takes, best first; empty: none.
     """
 
     weighted_ops: frozenset[str] = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
@@ -37,6 +38,7 @@ class Placement:
     zero_points: Literal["none", "folded", "free"] = "none"
     conv_outputs: bool = False
     min_reduction: int = 1
+    int4_blocks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Target:
         native_ops: Standard operators newer than the common ground that the runtime takes as they are
             ("LayerNormalization", "Gelu", "RMSNormalization"); others are decomposed.
         domains: Operator domains that may stand in the emitted graph.
+        int4_opset: Least opset of a graph with int4 blocks.
+        int4_domain: Domain of the operator that takes them; empty for ai.onnx.
     """
 
     name: str
@@ -83,4 +87,6 @@ class Target:
     rules: tuple[str, ...] = ()
     native_ops: frozenset[str] = frozenset({"LayerNormalization"})
     domains: frozenset[str] = frozenset({""})
+    int4_opset: int = 0
+    int4_domain: str = ""
     options: dict[str, str] = field(default_factory=dict)

@@ -20,6 +20,16 @@ from tests.small_models import block_batches, cnn_batches, small_cnn, transforme
 FOLDER = Path(__file__).parent / "golden"
 MODELS: dict[str, Any] = {"block": (transformer_block, block_batches), "cnn": (small_cnn, cnn_batches)}
 TARGETS = ("ort-cpu", "ort-cpu-arm64", "orin-jp6", "orin-jp7")
+CASES = [
+    *((name, target, "w8a8") for name in MODELS for target in TARGETS),
+    *((name, target, "w6a6") for name in MODELS for target in ("ort-cpu", "orin-jp6")),
+    *(("block", target, "w4a16") for target in ("ort-cpu", "orin-jp6")),
+]
+
+
+def file_name(name: str, target: str, bits: str) -> str:
+    """Eight bits go without saying."""
+    return f"{name}.{target}.txt" if bits == "w8a8" else f"{name}.{bits}.{target}.txt"
 
 
 def described(model: ir.Model) -> str:
@@ -65,16 +75,15 @@ def _content(value: ir.Value) -> str:
     return f" = all {array.reshape(-1)[0]}" if same else ""
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", MODELS)
-def test_emitted_graph(name: str, target: str) -> None:
+@pytest.mark.parametrize(("name", "target", "bits"), CASES)
+def test_emitted_graph(name: str, target: str, bits: str) -> None:
     make, batches = MODELS[name]
     options = CompileOptions(
-        target=target, calib=batches(), method="minmax", build_check="off", threads=1, verify=False
+        target=target, bits=bits, calib=batches(), method="minmax", build_check="off", threads=1, verify=False
     )  # a fixed method: which rule measures best is no matter of the graph
     result = compile_model(make(), options)
     found = described(result.model)
-    path = FOLDER / f"{name}.{target}.txt"
+    path = FOLDER / file_name(name, target, bits)
     if os.environ.get("QCOMPILE_UPDATE_GOLDEN"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(found, encoding="utf-8")
@@ -83,4 +92,4 @@ def test_emitted_graph(name: str, target: str) -> None:
 
 
 def test_no_golden_is_left_over() -> None:
-    assert {path.name for path in FOLDER.iterdir()} == {f"{name}.{target}.txt" for name in MODELS for target in TARGETS}
+    assert {path.name for path in FOLDER.iterdir()} == {file_name(*case) for case in CASES}

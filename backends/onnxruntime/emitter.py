@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from qcompiler.backends.onnxruntime.fold_product_scales import FoldProductScales
 from qcompiler.backends.onnxruntime.kernels import count_kernels
+from qcompiler.backends.onnxruntime.lower_blocks import LowerBlocks
 from qcompiler.backends.onnxruntime.lower_convs import LowerConvs
 from qcompiler.backends.onnxruntime.lower_products import LowerProducts
 from qcompiler.backends.onnxruntime.part_adds_from_norms import PartAddsFromNorms
@@ -33,6 +34,7 @@ class OnnxruntimeEmitter:
 
         passes: list[Pass] = [UnsignedActivations()] if self._unsigned else []
         passes += [
+            LowerBlocks(),
             LowerProducts(saturating=self._unsigned, portable=context.portable),
             FoldProductScales(),
             LowerConvs(saturating=self._unsigned),

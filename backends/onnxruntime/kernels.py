@@ -22,6 +22,8 @@ _FLOAT_OPS = frozenset({"MatMul", "FusedMatMul", "Gemm", "Conv", "FusedConv", "F
 def count_kernels(model: ir.Model) -> dict[str, Any]:
     """{"integer_kernels", "float_kernels", "leftovers"} of the optimized graph, subgraphs included.
 
+    With int4 weights in blocks also "int4_kernels", which compute in float.
+
     A leftover is a float MatMul, Gemm or Conv that reads a DequantizeLinear.
     """
     import onnxruntime as ort
@@ -39,13 +41,16 @@ def count_kernels(model: ir.Model) -> dict[str, Any]:
 
 
 def _count(model: ir.Model) -> dict[str, Any]:
-    integer, floating, leftovers = 0, 0, []
+    integer, floating, blocks, leftovers = 0, 0, 0, []
     for node in model.graph.all_nodes():
         if node.op_type in INTEGER_OPS:
             integer += 1
+        elif node.op_type == "MatMulNBits":
+            blocks += 1
         elif node.op_type in _FLOAT_OPS:
             floating += 1
             producers = [value.producer() for value in node.inputs if value is not None]
             if any(producer is not None and producer.op_type == "DequantizeLinear" for producer in producers):
                 leftovers.append(str(node.name))
-    return {"integer_kernels": integer, "float_kernels": floating, "leftovers": leftovers}
+    counts = {"integer_kernels": integer, "float_kernels": floating, "leftovers": leftovers}
+    return counts | ({"int4_kernels": blocks} if blocks else {})

@@ -6,6 +6,9 @@ from qcompiler.target import Placement, ScanForm, Target
 
 _SCAN_FORM = ScanForm(channels_last=True, chunk=32)
 _NATIVE = frozenset({"LayerNormalization", "Gelu", "HardSwish", "Mish"})
+_INT4_BLOCKS = (32, 16)
+"""MatMulNBits takes powers of two from 16 on; small blocks cost little memory and are more exact."""
+_INT4_RULE = "--bits w4a16: int4 weights in blocks of 32 in com.microsoft.MatMulNBits (not with --portable)"
 
 ORT_CPU = Target(
     name="ort-cpu",
@@ -19,7 +22,9 @@ ORT_CPU = Target(
         zero_points="free",
         conv_outputs=True,
         min_reduction=26,
+        int4_blocks=_INT4_BLOCKS,
     ),
+    int4_domain="com.microsoft",
     scan_form=_SCAN_FORM,
     runtime="onnxruntime >= 1.21",
     native_ops=_NATIVE,
@@ -30,6 +35,7 @@ ORT_CPU = Target(
         "int8 weights per output channel; neighbours bounded so that kernels without VNNI cannot saturate",
         "every quantized MatMul, Gemm and Conv runs in an integer kernel; leftovers are counted and reported",
         "--portable: standard operators only (MatMulInteger, ConvInteger), no com.microsoft",
+        _INT4_RULE,
         "ConvTranspose stays float: onnxruntime has no integer kernel for it",
         "depthwise Convs stay float: rescaling costs more than integers win",
     ),
@@ -42,8 +48,10 @@ ORT_CPU_ARM64 = Target(
     opset=20,  # at 21 onnxruntime on x86 refuses its own rewrite of int8 pairs, and bundles are tried out there too
     emitter="qcompiler.backends.onnxruntime.emitter:OnnxruntimeEmitter",
     placement=Placement(
-        frozenset({"Conv", "MatMul", "Gemm"}), zero_points="free", conv_outputs=True, min_reduction=26
+        frozenset({"Conv", "MatMul", "Gemm"}), zero_points="free", conv_outputs=True, min_reduction=26,
+        int4_blocks=_INT4_BLOCKS,
     ),
+    int4_domain="com.microsoft",
     scan_form=_SCAN_FORM,
     runtime="onnxruntime >= 1.24",
     native_ops=_NATIVE,
@@ -54,5 +62,6 @@ ORT_CPU_ARM64 = Target(
         "int8 weights per output channel, full range",
         "every quantized MatMul, Gemm and Conv runs in an integer kernel; leftovers are counted and reported",
         "--portable: standard operators only, no com.microsoft",
+        _INT4_RULE,
     ),
 )

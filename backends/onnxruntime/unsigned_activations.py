@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.backends.onnxruntime.operands import OFFSET
-from qcompiler.graph import FreshNames, add_initializer, constant_array
+from qcompiler.graph import FreshNames, add_initializer, constant_array, is_constant
 from qcompiler.pipeline import Outcome, Pass, Skip
 
 
@@ -27,6 +27,7 @@ class UnsignedActivations(Pass):
         graph = model.graph
         names = FreshNames(model)
         zeros: dict[tuple[tuple[int, ...], int], ir.Value] = {}
+        bounds: dict[int, ir.Value] = {}
         matched, skipped = [], []
 
         def zero_point(old: ir.Value) -> ir.Value:
@@ -36,6 +37,12 @@ class UnsignedActivations(Pass):
                 unsigned = np.full(shape, OFFSET + zero, np.uint8)
                 zeros[shape, zero] = add_initializer(graph, unsigned, names("uint8_zero_point"))
             return zeros[shape, zero]
+
+        def bound(old: ir.Value | None) -> ir.Value:
+            code = int(constant_array(old)) + OFFSET  # type: ignore[arg-type]
+            if code not in bounds:
+                bounds[code] = add_initializer(graph, np.asarray(code, np.uint8), names(f"uint8_{code}"))
+            return bounds[code]
 
         for node in graph:
             if node.op_type != "QuantizeLinear" or len(node.inputs) < 3 or node.outputs[0].dtype != ir.DataType.INT8:
@@ -52,6 +59,10 @@ class UnsignedActivations(Pass):
             for reader in readers:
                 reader.replace_input_with(2, zero_point(reader.inputs[2]))  # type: ignore[arg-type]
             for value in moved:
+                clip = value.producer()
+                if clip is not None and clip.op_type == "Clip":
+                    for index in (1, 2):
+                        clip.replace_input_with(index, bound(clip.inputs[index]))
                 value.type = ir.TensorType(ir.DataType.UINT8)  # a new object: clones share types
             matched.append(str(node.name))
         return Outcome(bool(matched), tuple(matched), tuple(skipped))
@@ -60,6 +71,12 @@ class UnsignedActivations(Pass):
 _MOVES_CODES = frozenset(
     {"Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather", "Expand", "MaxPool"}
 )
+
+
+def _keeps_codes(node: ir.Node, codes: ir.Value) -> bool:
+    """Whether the node moves codes, or keeps them within constant bounds (a grid narrower than its container)."""
+    clips = node.op_type == "Clip" and len(node.inputs) == 3 and all(map(is_constant, node.inputs[1:]))
+    return node.graph is codes.graph and (clips or node.op_type in _MOVES_CODES)
 
 
 def _trace_codes(codes: ir.Value) -> tuple[list[ir.Value], list[ir.Node] | None]:
@@ -72,7 +89,7 @@ def _trace_codes(codes: ir.Value) -> tuple[list[ir.Value], list[ir.Node] | None]
         for use in value.uses():
             if use.node.op_type == "DequantizeLinear" and use.idx == 0 and len(use.node.inputs) > 2:
                 readers.append(use.node)
-            elif use.node.op_type in _MOVES_CODES and use.idx == 0 and use.node.graph is codes.graph:
+            elif use.idx == 0 and _keeps_codes(use.node, codes):
                 values.append(use.node.outputs[0])
                 queue.append(use.node.outputs[0])
             else:

@@ -16,7 +16,9 @@ from __future__ import annotations
 from qcompiler.target import Placement, Target
 
 _EMITTER = "qcompiler.backends.tensorrt.emitter:TensorRTEmitter"
-_PLACEMENT = Placement(whole_attention=True, zero_points="folded")
+_PLACEMENT = Placement(whole_attention=True, zero_points="folded", int4_blocks=(128, 64))
+_INT4_OPSET = 21
+"""The first with int4 and blocks. TensorRT 10.0 reads such graphs; 10.3 documents opsets up to 20 for all the rest."""
 
 _RULES = (
     "int8 activations per tensor, int8 weights per channel, all zero points 0; no uint8, int16 or int32 dequantization",
@@ -24,6 +26,7 @@ _RULES = (
     "DequantizeLinear feeds its consumer directly; pairs move below Reshape, Transpose, Squeeze and Unsqueeze",
     "strongly typed: FP16 carrier with Casts in the graph, Scan, Loop and If bodies included (--carrier fp32 for none)",
     "norms decomposed into arithmetic, Exp, Softplus and Scan states stay FP32; scales fit the carrier type",
+    "--bits w4a16: int4 weights in blocks of 128 or 64 behind DequantizeLinear, at opset 21 or newer",
     "only ai.onnx operators that NVIDIA's parser takes; biases float; Loop with a condition",
 )
 
@@ -40,6 +43,7 @@ ORIN_JP6 = Target(
     runtime="TensorRT 10.3 (JetPack 6.1, 6.2)",
     rules=_RULES,
     native_ops=frozenset({"LayerNormalization"}),
+    int4_opset=_INT4_OPSET,
     options={"tensorrt": "10.3"},
 )
 
@@ -55,5 +59,6 @@ ORIN_JP7 = Target(
     runtime="TensorRT 11.4 and later (JetPack 7.2.2)",
     rules=_RULES,
     native_ops=frozenset({"LayerNormalization", "Gelu", "RMSNormalization", "GroupNormalization"}),
+    int4_opset=_INT4_OPSET,
     options={"tensorrt": "11.4"},
 )

@@ -12,6 +12,7 @@ from qcompiler.passes.equalize.fold_shift_scale import ShiftScale
 from qcompiler.passes.equalize.loss import SiteLoss
 from qcompiler.passes.equalize.sample_rows import Rows
 from qcompiler.passes.sites.records import Reals, Site
+from qcompiler.precision import Precisions
 
 LOWEST, STEPS = 0.05, 6
 """OS+ lowers the threshold to this share of the largest magnitude, in equal ratios. An absolute bound (1 in the
@@ -37,7 +38,7 @@ class Choice:
     best: dict[str, ShiftScale] = field(default_factory=dict)
 
 
-def choose(site: Site, seen: Rows, rows: Reals, methods: tuple[str, ...], qmax: int = 127) -> Choice:
+def choose(site: Site, seen: Rows, rows: Reals, methods: tuple[str, ...], precisions: Precisions) -> Choice:
     """The best parameters of each method at this site, made from `seen`, by the error of its readers on `rows`.
 
     shift: z is the centre of each channel, of its bounds or of its percentiles, or its mean, which leaves no error of
@@ -46,7 +47,7 @@ def choose(site: Site, seen: Rows, rows: Reals, methods: tuple[str, ...], qmax: 
     s_j = max|x_j|^alpha / max|W_j|^(1 - alpha), alpha from a few (SmoothQuant, arXiv:2211.10438, equation 4).
     smooth_shift: the same behind each shift. outlier_tune: see `_full_fold`.
     """
-    loss = SiteLoss(site, rows, qmax)
+    loss = SiteLoss(site, rows, precisions)
     choice = Choice({"none": loss()}, {})
 
     def consider(method: str, made: ShiftScale) -> None:

@@ -18,6 +18,7 @@ from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.quant.switched_model import decibels
 from qcompiler.passes.sites.find import find_sites
 from qcompiler.passes.sites.records import Kind, Site
+from qcompiler.precision import Precisions
 from qcompiler.session import Feeds
 from qcompiler.target import Target
 
@@ -63,6 +64,7 @@ def decide(
     *,
     method: Method = "auto",
     float_nodes: frozenset[str] = frozenset(),
+    precisions: Precisions = Precisions(),  # noqa: B008, frozen
     goal: float = 25.0,
     share: float = 0.1,
     threads: int = 0,
@@ -79,11 +81,13 @@ def decide(
         model: In canonical form; left as it is.
         feeds: Calibration samples; parameters are found on some and judged on others where there are enough.
         float_nodes: Names of nodes that are not quantized.
+        precisions: Bits by node.
         share: Of the multiply-adds that may stay float. Where the attention products fit, rewrites are judged without
             them: no rewrite takes away their noise, which hides what is gained, and which tuning takes away.
     """
     start = time.perf_counter()
-    quantized = select_sites(model, target.placement, float_nodes).activations
+    chosen = select_sites(model, target.placement, float_nodes, precisions).activations
+    quantized = {name for name, read in chosen.items() if read}
     sites = [site for site in find_sites(model).sites if any(item.node.name in quantized for item in site.readers)]
     if not sites or not feeds or method == "none":
         return Decision({}, {"method": method, "sites": {}})
@@ -94,9 +98,7 @@ def decide(
     others = sample_rows(model, sites, judges, threads=threads) if apart else seen
     choices = {}
     for site in sites:
-        choices[site.name] = choose(
-            site, seen[site.name], others[site.name].rows, METHODS[method], target.activation.qmax
-        )
+        choices[site.name] = choose(site, seen[site.name], others[site.name].rows, METHODS[method], precisions)
         progress()
     tried = {name: _pick(sites, choices, METHODS[method], nodes) for name, nodes in POLICIES.items()}
     free, costly = tried["no_nodes"], {name: made for name, made in tried.items() if POLICIES[name]}
@@ -104,8 +106,9 @@ def decide(
     best, measured = "none", dict[str, Measured]()
     if free or costly:
         trials = Trials(
-            model, target, sites, seen, shown, judges, float_nodes=float_nodes, goal=goal, share=share, threads=threads
-        )
+            model, target, sites, seen, shown, judges, float_nodes=float_nodes, precisions=precisions, goal=goal,
+            share=share, threads=threads,
+        )  # fmt: skip
         measured = trials.measure({"none": {}} | ({"no_nodes": free} if free else {}))
         progress()
         if free and measured["no_nodes"].tuned - measured["none"].tuned >= GAIN:

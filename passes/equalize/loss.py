@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import numpy.typing as npt
 
 from qcompiler.graph import constant_array
 from qcompiler.passes.equalize.fold_shift_scale import ShiftScale
+from qcompiler.passes.quant.clip_weights import least_squares_scale
 from qcompiler.passes.sites.records import Reals, Site
+from qcompiler.precision import Precisions
+from qcompiler.scheme import INT8_ACTIVATION, int8_weight
 
 CLIPS = (1.0, 0.6)
 """Thresholds tried, as shares of the largest magnitude: a range is also chosen when the model is compiled."""
@@ -31,13 +37,12 @@ class SiteLoss:
 
     Args:
         rows: [rows, channels] of the tensor.
-        qmax: Largest code of activations.
-        weight_qmax: Largest code of weights.
+        precisions: Bits by reader.
     """
 
-    def __init__(self, site: Site, rows: Reals, qmax: int = 127, weight_qmax: int = 127) -> None:
+    def __init__(self, site: Site, rows: Reals, precisions: Precisions) -> None:
         self._rows = rows = rows[:: -(-len(rows) // ROWS) or 1]
-        self._qmax, self._weight_qmax = qmax, weight_qmax
+        self._qmax, largest = largest_codes(site, precisions)
         each = max(1, OUTPUTS // len(site.readers))
         parts: list[Reals] = []
         weights: list[Reals] = []
@@ -53,6 +58,7 @@ class SiteLoss:
             parts.append(matrix)
             share = matrix.shape[1] * len(site.readers) * max(1, len(rows))
             weights.append(np.repeat(1 / (signal[:, None] * share), matrix.shape[1], axis=1))
+        self._weight_qmax = np.repeat(largest, [part.shape[1] for part in parts])
         self._matrix: Reals = np.ascontiguousarray(np.concatenate(parts, axis=1))
         self._worth: Reals = np.concatenate(weights, axis=1)
         self._columns: Reals = self._worth.sum(0)
@@ -69,13 +75,13 @@ class SiteLoss:
         top = float(np.abs(rows).max(initial=0.0))
         if not top:
             return 0.0
-        rounded = _rounded(matrix, self._weight_qmax)
+        weights_on_grid = rounded(matrix, self._weight_qmax)
         best = np.inf
         for clip in CLIPS:
             step = np.float32(top * clip / self._qmax)
             codes = np.rint(rows / step)
             np.clip(codes, -self._qmax, self._qmax, out=codes)
-            error = codes @ rounded
+            error = codes @ weights_on_grid
             error *= step
             error -= exact
             own = float(np.einsum("ij,ij,ij->", error, error, self._worth))
@@ -83,8 +89,28 @@ class SiteLoss:
         return best
 
 
-def _rounded(matrix: Reals, qmax: int) -> Reals:
-    step = np.maximum(np.abs(matrix).max(0), 1e-30) / np.float32(qmax)
-    codes = np.rint(matrix / step)
-    codes *= step
-    return np.asarray(codes)
+def largest_codes(site: Site, precisions: Precisions) -> tuple[int, list[int]]:
+    """Of the tensor, on the widest grid that a reader asks for, and of each reader's weight."""
+    wanted = [precisions.of(str(reader.node.name)) for reader in site.readers]
+    widths = [item.activations for item in wanted if not item.weight_only]
+    return (1 << (max(widths, default=8) - 1)) - 1, [(1 << (item.weights - 1)) - 1 for item in wanted]
+
+
+def rounded(matrix: Reals, qmax: npt.NDArray[np.int_]) -> Reals:
+    """A weight [inputs, outputs] on the grid of each output channel, clipped as plans clip it.
+
+    Args:
+        qmax: Largest code of each output channel.
+    """
+    result = np.empty_like(matrix)
+    for largest in sorted(set(qmax.tolist())):
+        columns = qmax == largest
+        part = matrix[:, columns]
+        if largest < INT8_ACTIVATION.qmax:
+            step = least_squares_scale(part, replace(int8_weight(1), bits=largest.bit_length() + 1))
+        else:
+            step = np.maximum(np.abs(part).max(0), 1e-30) / np.float32(largest)
+        codes = np.clip(np.rint(part / step), -largest, largest)
+        codes *= step
+        result[:, columns] = codes
+    return result

@@ -13,6 +13,7 @@ from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScal
 from qcompiler.passes.quant.make_plan import make_plan
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.sites.records import Reader, Reals
+from qcompiler.precision import Precisions
 from qcompiler.session import Arrays
 from qcompiler.target import Target
 
@@ -23,6 +24,7 @@ def rounded_weights(
     layers: Collection[str],
     parameters: Mapping[str, ShiftScale],
     float_nodes: Collection[str] = (),
+    precisions: Precisions = Precisions(),  # noqa: B008, frozen
 ) -> Arrays:
     """Layer to Q(diag(s) W) / s, with the scales that the target's plan gives: float32, in the shape of the weight.
 
@@ -32,7 +34,7 @@ def rounded_weights(
     """
     copy = model.clone()
     FoldShiftScale(parameters).run(copy)
-    chosen = select_sites(copy, target.placement, float_nodes)
+    chosen = select_sites(copy, target.placement, float_nodes, precisions)
     before = {str(node.name): node.inputs[1] for node in model.graph if node.name in layers}
     after = {str(node.name): node.inputs[1] for node in copy.graph if node.name in layers}
     chosen.activations = {name: chosen.activations[name] for name in before}

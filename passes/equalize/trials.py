@@ -24,6 +24,7 @@ from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.quant.switched_model import NO_NOISE, SwitchedModel, decibels
 from qcompiler.passes.sites.records import Kind, Reals, Site
 from qcompiler.plan import QuantPlan
+from qcompiler.precision import Precisions
 from qcompiler.session import Arrays, Feeds
 from qcompiler.target import Target
 
@@ -81,24 +82,25 @@ class Trials:
         feeds: Sequence[Feeds],
         *,
         float_nodes: frozenset[str] = frozenset(),
+        precisions: Precisions = Precisions(),  # noqa: B008, frozen
         goal: float = 25.0,
         share: float = 0.1,
         threads: int = 0,
     ) -> None:
         self._model, self._target, self._seen, self._goal = model, target, seen, goal
-        self._float_nodes = float_nodes
+        self._float_nodes, self._precisions = float_nodes, precisions
         self._heads: dict[str, tuple[int, ...]] = {}
         self._sites = {site.name: site for site in sites}
-        chosen = select_sites(model, target.placement, float_nodes)
+        self._chosen = chosen = select_sites(model, target.placement, float_nodes, precisions)
         table = calibrate(model, sorted(set(chosen.sources.values())), shown, threads=threads)
-        thresholds = candidates(table.tensors, target.activation.qmax)
+        thresholds = candidates(table.tensors, chosen.steps)
         self._plan = make_plan(model, target, chosen, thresholds[2.0])
         self._scales = {
             power: _scales(make_plan(model, target, chosen, found, self._plan.weights))
             for power, found in thresholds.items()
         }
         self._switched = SwitchedModel(model, self._plan, feeds, threads=threads, prepare=self._prepare)
-        rounded = rounded_weights(model, target, self._fed, {}, float_nodes)
+        rounded = rounded_weights(model, target, self._fed, {}, float_nodes, precisions)
         self._rounded: Arrays = {self._fed[name]: array for name, array in rounded.items()}
         self._known: dict[str, tuple[ShiftScale, Arrays, dict[float, dict[str, float]]]] = {}
         self._every = frozenset(self._switched.nodes)
@@ -138,7 +140,8 @@ class Trials:
     def _trial(self, parameters: Mapping[str, ShiftScale]) -> Trial:
         fresh = {name: made for name, made in parameters.items() if self._known.get(name, (None,))[0] is not made}
         layers = {str(reader.node.name) for name in fresh for reader in self._sites[name].readers} & self._fed.keys()
-        weights = rounded_weights(self._model, self._target, layers, fresh, self._float_nodes) if layers else {}
+        given = (self._model, self._target, layers, fresh, self._float_nodes, self._precisions)
+        weights = rounded_weights(*given) if layers else {}
         for name, made in fresh.items():
             self._known[name] = made, *self._behind(name, made, weights)
         inputs, scales = dict(self._rounded), self._scales
@@ -170,22 +173,22 @@ class Trials:
         known: dict[str, dict[float, float]] = {}
         for tensor in tensors:
             seen = tensor if tensor in self._seen else name
-            known[seen] = known.get(seen) or self._steps(self._seen[seen], shift, scale)
+            known[seen] = known.get(seen) or self._steps(self._seen[seen], shift, scale, tensor)
             steps = {power: steps[power] | {tensor: step} for power, step in known[seen].items()}
         values = values_of(site)
         if values is not None and (product := self._product(site)) is not None:
             rows = self._seen[str(values.name)]
-            inside = self._steps(rows, made.shift.astype(np.float32), made.scale.astype(np.float32))
+            inside = self._steps(rows, made.shift.astype(np.float32), made.scale.astype(np.float32), product)
             steps = {power: steps[power] | {product: step} for power, step in inside.items()}
         return fed, steps
 
-    def _steps(self, rows: Rows, shift: Reals, scale: Reals) -> dict[float, float]:
+    def _steps(self, rows: Rows, shift: Reals, scale: Reals, tensor: str) -> dict[float, float]:
         """Clipping rule to scale of the tensor behind shift and scale: from sampled rows, with the bounds of all."""
         found = Histogram().observe((rows.rows - shift) / scale)
         low, high = (rows.low - shift) / scale, (rows.high - shift) / scale
         found = replace(found, low=min(found.low, float(low.min())), high=max(found.high, float(high.max())))
-        qmax = self._target.activation.qmax
-        return {power: values[""] / qmax for power, values in candidates({"": found}, qmax).items()}
+        count = self._chosen.steps(self._chosen.sources[tensor])
+        return {power: values[""] / count for power, values in candidates({"": found}, lambda _: count).items()}
 
     def _tensors(self, site: Site) -> dict[str, tuple[int, ...]]:
         """The quantized tensors whose channels shift and scale change, with the form of a row of channels in them.
@@ -195,7 +198,7 @@ class Trials:
         found = {
             str(reader.node.inputs[0].name): (-1, *[1] * (-input_axis(reader.node) - 1))  # type: ignore[union-attr]
             for reader in site.readers
-            if reader.node.name in self._plan.nodes
+            if self._plan.nodes.get(str(reader.node.name))  # others have only their weights quantized
         }
         product = self._product(site)
         return found if product is None else found | {product: self._heads[product]}
@@ -225,7 +228,7 @@ class Trials:
         readers = {str(reader.node.name) for site in self._sites.values() for reader in site.readers}
         for node in list(switched.graph):
             tensor = str(node.inputs[0].name) if node.op_type == "QuantizeLinear" and node.inputs[0] else ""
-            if node.name in readers and node.name in self._plan.nodes:
+            if node.name in readers and self._plan.nodes.get(str(node.name)):
                 form = [1] * -input_axis(node)
                 self._offsets[str(node.name)] = add_behind(node, form, names)
                 given[self._offsets[str(node.name)]] = np.zeros(form, np.float32)

@@ -10,16 +10,18 @@ from qcompiler.graph import is_constant
 from qcompiler.passes.quant.bias_places import bias_places
 from qcompiler.plan import QuantPlan
 from qcompiler.scheme import PerBlock, TensorQuant
+from qcompiler.target import Target
 
 _HINT = "was the plan made for another model?"
 
 
-def check_plan(plan: QuantPlan, model: ir.Model, where: str) -> None:
+def check_plan(plan: QuantPlan, model: ir.Model, target: Target, where: str) -> None:
     """Compare names, inputs and shapes with the normalized model, so that no part of the plan goes unheeded.
 
     Raises:
         UsageError: A node or tensor that the model lacks, an input without a scale, a weight that is not constant or
-            has other channels, a type other than int8, a bias that cannot be corrected.
+            has other channels, a type other than int8 (for weights of products int4 in blocks that the target takes),
+            an output on a grid narrower than its container, a bias that cannot be corrected.
     """
     nodes = {str(node.name): node for node in model.graph}
     for name in (*plan.nodes, *plan.weights, *plan.outputs, *plan.biases):
@@ -38,9 +40,15 @@ def check_plan(plan: QuantPlan, model: ir.Model, where: str) -> None:
                 raise UsageError(f"no scale for {value.name!r}, which node {name!r} reads", where=where)
     for name, quant in plan.outputs.items():
         _check_type(quant, f"the output of node {name!r}", where)
+        if quant.scheme.bits != 8:
+            raise UsageError(f"the output of node {name!r} has {quant.scheme.bits} bits", where=where,
+                             hint="outputs have 8: take the entry out")  # fmt: skip
         _check_channels(nodes[name].outputs[0], quant, f"the output of node {name!r}", where)
     for name, weights in plan.weights.items():
         for index, quant in weights.items():
+            if isinstance(quant.scheme.granularity, PerBlock):
+                _check_blocks(nodes[name], index, quant, target, where)
+                continue
             _check_type(quant, f"input {index} of node {name!r}", where)
             _check_weight(_input(nodes[name], index, where), quant, f"input {index} of node {name!r}", where)
     places, refused = bias_places(model, plan.biases)
@@ -71,11 +79,30 @@ def _check_weight(value: ir.Value, quant: TensorQuant, what: str, where: str) ->
     _check_channels(value, quant, what, where)
 
 
+def _check_blocks(node: ir.Node, index: int, quant: TensorQuant, target: Target, where: str) -> None:
+    what = f"input {index} of node {node.name!r}"
+    value, granularity, sizes = _input(node, index, where), quant.scheme.granularity, target.placement.int4_blocks
+    assert isinstance(granularity, PerBlock)
+    if quant.scheme.dtype != ir.DataType.INT4 or granularity.size not in sizes:
+        taken = f"int4 in blocks of {', '.join(map(str, sizes))}" if sizes else "no blocks"
+        raise UsageError(f"{what} is {quant.scheme.dtype.name.lower()} in blocks of {granularity.size}", where=where,
+                         hint=f"{target.name} takes {taken}")  # fmt: skip
+    if not is_constant(value) or value.const_value is None:
+        raise UsageError(f"{what} is not constant", where=where, hint=_HINT)
+    shape = list(value.const_value.shape.numpy())
+    wanted = [size // granularity.size if axis == granularity.axis else size for axis, size in enumerate(shape)]
+    summed = 1 if node.op_type == "Gemm" and node.attributes.get_int("transB") else 0
+    fits = list(quant.scale.shape) == wanted and granularity.axis == summed and shape[summed] % granularity.size == 0
+    if node.op_type not in ("MatMul", "Gemm") or index != 1 or len(shape) != 2 or not fits:
+        raise UsageError(f"{what} has shape {shape}: scales {list(quant.scale.shape)} by blocks don't fit", where=where,
+                         hint="blocks lie along the summed axis of a matrix")  # fmt: skip
+
+
 def _check_channels(value: ir.Value, quant: TensorQuant, what: str, where: str) -> None:
     shape, axis = (None if value.shape is None else list(value.shape)), quant.axis
     if shape is None:
         return
-    if axis is None or isinstance(quant.scheme.granularity, PerBlock):
+    if axis is None:
         return
     size = shape[axis] if 0 <= axis < len(shape) else 0
     if isinstance(size, int) and size != quant.scale.size:

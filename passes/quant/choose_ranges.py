@@ -9,10 +9,9 @@ error behind the next layer does not tell either: rules chosen by that, tensor b
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from types import MappingProxyType
 
 from qcompiler.calibration.observers import Histogram
 from qcompiler.calibration.thresholds import least_error_threshold
@@ -24,16 +23,10 @@ FEWEST_SAMPLES = 4
 Scales = dict[str, float]
 
 
-def candidates(
-    tensors: Mapping[str, Histogram], qmax: int, zero_points: Mapping[str, int] = MappingProxyType({})
-) -> dict[float, dict[str, float]]:
-    """Power p to tensor to threshold: the magnitude that maps to qmax, with the steps that a zero point leaves."""
+def candidates(tensors: Mapping[str, Histogram], steps: Callable[[str], int]) -> dict[float, dict[str, float]]:
+    """Power p to tensor to threshold: the magnitude that maps to the largest code, `steps` of the tensor above zero."""
     return {
-        power: {
-            name: least_error_threshold(item, power, qmax - zero_points.get(name, 0))
-            for name, item in tensors.items()
-            if item.count
-        }
+        power: {name: least_error_threshold(item, power, steps(name)) for name, item in tensors.items() if item.count}
         for power in POWERS
     }
 

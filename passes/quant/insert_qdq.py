@@ -1,4 +1,9 @@
-"""A Q/DQ pair on every tensor that the plan names: x -> Q -> DQ -> its planned readers."""
+"""A Q/DQ pair on every tensor that the plan names: x -> Q -> DQ -> its planned readers.
+
+Where the grid is narrower than its container, the codes are clipped in between, since QuantizeLinear saturates only at
+the container's limits: x -> Q -> Clip(codes, -qmax, qmax) -> DQ. Codes and not reals: their bounds do not depend on the
+scale, which tuning varies, and because bytes are cheaper to clip; Clip(Q(x), -m, m) = Q(Clip(x, -m s, m s)).
+"""
 
 from __future__ import annotations
 
@@ -89,10 +94,14 @@ def _insert_pair(
             shape=value.shape,
         )
     ]
+    if quant.scheme.bits < dtype.bitwidth:
+        bounds = _code_bounds(graph, quant, names, scales)
+        codes: list[ir.Value | None] = [pair[0].outputs[0], *bounds]
+        pair.append(make_node("Clip", codes, output=names(f"{base}_clipped"), dtype=dtype, shape=value.shape))
     pair.append(
         make_node(
             "DequantizeLinear",
-            [pair[0].outputs[0], *parameters],
+            [pair[-1].outputs[0], *parameters],
             axis,
             output=names(f"{base}_dequantized"),
             dtype=carrier,
@@ -104,4 +113,18 @@ def _insert_pair(
         graph.insert_before(graph[0], pair)
     else:
         graph.insert_after(producer, pair)
-    return pair[1].outputs[0]
+    return pair[-1].outputs[0]
+
+
+def _code_bounds(
+    graph: ir.Graph, quant: TensorQuant, names: FreshNames, made: dict[Parameter, ir.Value]
+) -> list[ir.Value]:
+    """The smallest and the largest code as scalars."""
+    dtype, found = quant.scheme.dtype, []
+    for code, wish in ((quant.scheme.qmin, "smallest_code"), (quant.scheme.qmax, "largest_code")):
+        array = np.asarray(code, dtype.numpy())
+        key = (dtype, (), wish.encode() + array.tobytes())
+        if key not in made:
+            made[key] = add_initializer(graph, array, names(wish), dtype)
+        found.append(made[key])
+    return found

@@ -9,9 +9,10 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.numerics import SMALLEST_SCALE, conv_weight_scale, weight_scale
+from qcompiler.passes.quant.clip_weights import least_squares_scale
 from qcompiler.passes.quant.select_sites import Sites
 from qcompiler.plan import QuantPlan
-from qcompiler.scheme import FloatArray, PerAxis, PerTensor, QuantScheme, TensorQuant
+from qcompiler.scheme import FloatArray, PerAxis, PerBlock, PerTensor, QuantScheme, TensorQuant
 from qcompiler.target import Target
 from qcompiler.weight_file import forget_pages
 
@@ -46,12 +47,14 @@ def make_plan(
             continue
         plan.nodes[name] = indices
         for tensor in tensors:
-            zero = sites.zero_points.get(sites.sources[tensor])
-            plan.tensors[tensor] = _activation_quant(shared[tensor], target, zero)
+            plan.tensors[tensor] = _activation_quant(shared[tensor], sites, sites.sources[tensor], target)
         if name in sites.weights:
             known = None if weights is None else weights.get(name)
             plan.weights[name] = known or {
-                index: _weight_quant(node, index, axis, target) for index, axis in sites.weights[name].items()
+                index: _block_quant(node, index, axis, sites.blocks[name])
+                if name in sites.blocks and axis is not None
+                else _weight_quant(node, index, axis, sites.weight_bits.get(name, 8), target)
+                for index, axis in sites.weights[name].items()
             }
     for name, tensor in sites.outputs.items():
         peaks = (channel_peaks or {}).get(tensor)
@@ -61,12 +64,12 @@ def make_plan(
     return plan
 
 
-def _activation_quant(threshold: float, target: Target, zero: int | None) -> TensorQuant:
-    scale = np.asarray(np.maximum(np.float32(threshold / (target.activation.qmax - (zero or 0))), SMALLEST_SCALE))
+def _activation_quant(threshold: float, sites: Sites, source: str, target: Target) -> TensorQuant:
+    scale = np.asarray(np.maximum(np.float32(threshold / sites.steps(source)), SMALLEST_SCALE))
+    scheme, zero = replace(target.activation, bits=sites.bits.get(source, 8)), sites.zero_points.get(source)
     if zero is None:
-        return TensorQuant(target.activation, scale)
-    scheme = replace(target.activation, symmetric=False)
-    return TensorQuant(scheme, scale, np.asarray(zero, scheme.dtype.numpy()))
+        return TensorQuant(scheme, scale)
+    return TensorQuant(replace(scheme, symmetric=False), scale, np.asarray(zero, scheme.dtype.numpy()))
 
 
 def _output_quant(peaks: FloatArray, target: Target) -> TensorQuant:
@@ -84,12 +87,23 @@ def _shared_thresholds(sites: Sites, thresholds: Mapping[str, float]) -> dict[st
     return result
 
 
-def _weight_quant(node: ir.Node, index: int, axis: int | None, target: Target) -> TensorQuant:
+def _block_quant(node: ir.Node, index: int, axis: int, size: int) -> TensorQuant:
     value = node.inputs[index]
     assert value is not None and value.const_value is not None
-    scheme = QuantScheme(granularity=PerTensor() if axis is None else PerAxis(axis))
+    scheme = QuantScheme(ir.DataType.INT4, PerBlock(axis, size), bits=4)
+    scale = least_squares_scale(value.const_value.numpy(), scheme)
+    forget_pages(value.const_value)
+    return TensorQuant(scheme, scale)
+
+
+def _weight_quant(node: ir.Node, index: int, axis: int | None, bits: int, target: Target) -> TensorQuant:
+    value = node.inputs[index]
+    assert value is not None and value.const_value is not None
+    scheme = QuantScheme(granularity=PerTensor() if axis is None else PerAxis(axis), bits=bits)
     weight = value.const_value.numpy()
-    if not target.placement.weights_pair_safe or node.op_type == "ConvTranspose":
+    if bits < 8:  # neighbours stay far below what 16-bit sums hold
+        scale = least_squares_scale(weight, scheme)
+    elif not target.placement.weights_pair_safe or node.op_type == "ConvTranspose":
         scale = weight_scale(weight, scheme)
     elif node.op_type == "Conv":
         scale = conv_weight_scale(weight, scheme)

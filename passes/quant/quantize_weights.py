@@ -12,7 +12,7 @@ from qcompiler.graph import FreshNames, add_initializer, constant_array, make_no
 from qcompiler.numerics import quantize
 from qcompiler.pipeline import Outcome, Pass, Skip
 from qcompiler.plan import QuantPlan
-from qcompiler.scheme import TensorQuant
+from qcompiler.scheme import PerBlock, QuantScheme, TensorQuant
 from qcompiler.weight_file import forget_pages
 
 
@@ -29,7 +29,7 @@ class QuantizeWeights(Pass):
 
     def run(self, model: ir.Model) -> Outcome:
         names = FreshNames(model)
-        made: dict[tuple[str, int | None, bytes], ir.Value] = {}
+        made: dict[tuple[str, QuantScheme, bytes], ir.Value] = {}
         matched, skipped = [], []
         for node in list(model.graph):
             for index, quant in self.plan.weights.get(node.name or "", {}).items():
@@ -38,7 +38,7 @@ class QuantizeWeights(Pass):
                 if value is None or array is None:
                     skipped.append(Skip(str(node.name), f"input {index} is not constant"))
                     continue
-                key = (str(value.name), quant.axis, quant.scale.tobytes())
+                key = (str(value.name), quant.scheme, quant.scale.tobytes())
                 if key not in made:
                     made[key] = _insert_dequantize(model.graph, node, value, array, quant, names)
                     matched.append(str(value.name))
@@ -62,13 +62,16 @@ def _insert_dequantize(
 ) -> ir.Value:
     dtype, carrier = quant.scheme.dtype, value.dtype or ir.DataType.FLOAT
     base = str(value.name)
-    zero = quant.zero_point if quant.zero_point is not None else np.zeros(quant.scale.shape, dtype.numpy())
     inputs: list[ir.Value | None] = [
         add_initializer(graph, quantize(array, quant), names(f"{base}_quantized"), dtype),
         add_initializer(graph, quant.scale.astype(carrier.numpy()), names(f"{base}_scale"), carrier),
-        add_initializer(graph, zero, names(f"{base}_zero_point"), dtype),
     ]
     axis = {} if quant.axis is None else {"axis": quant.axis}
+    if isinstance(quant.scheme.granularity, PerBlock):
+        axis["block_size"] = quant.scheme.granularity.size  # as many zero points as scales say nothing: left out
+    else:
+        zero = quant.zero_point if quant.zero_point is not None else np.zeros(quant.scale.shape, dtype.numpy())
+        inputs.append(add_initializer(graph, zero, names(f"{base}_zero_point"), dtype))
     shape = value.shape or ir.Shape(array.shape)
     dequantize = make_node(
         "DequantizeLinear", inputs, axis, output=names(f"{base}_dequantized"), dtype=carrier, shape=shape

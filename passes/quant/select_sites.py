@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
 from qcompiler.graph import LAYOUT_OPS, is_constant, is_float, rank
 from qcompiler.passes.canonical.forms import Form, form_of
+from qcompiler.precision import Precision, Precisions
 from qcompiler.target import Placement
 
 WEIGHT_INPUT = 1
@@ -28,6 +29,9 @@ class Sites:
         floats: Node name to the reason why it stays float.
         groups: Tensors that share a scale.
         zero_points: Source tensor to its zero point, where it has one (`choose_zero_points`).
+        weight_bits: Node name to the width of its weight's grid.
+        blocks: Node name to the size of the int4 blocks of its weight, where only that is quantized.
+        bits: Source tensor to the width of its grid, the widest that a reader asks for: one tensor has one grid.
     """
 
     activations: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -37,14 +41,27 @@ class Sites:
     floats: dict[str, str] = field(default_factory=dict)
     groups: list[tuple[str, ...]] = field(default_factory=list)
     zero_points: dict[str, int] = field(default_factory=dict)
+    weight_bits: dict[str, int] = field(default_factory=dict)
+    blocks: dict[str, int] = field(default_factory=dict)
+    bits: dict[str, int] = field(default_factory=dict)
+
+    def steps(self, source: str) -> int:
+        """Codes of a source tensor above its zero: 127, or more where it has a zero point, or fewer with fewer bits."""
+        return (1 << (self.bits.get(source, 8) - 1)) - 1 - self.zero_points.get(source, 0)
 
 
-def select_sites(model: ir.Model, placement: Placement, float_nodes: Collection[str] = ()) -> Sites:
+def select_sites(
+    model: ir.Model,
+    placement: Placement,
+    float_nodes: Collection[str] = (),
+    precisions: Precisions = Precisions(),  # noqa: B008, frozen
+) -> Sites:
     """Choose the inputs to quantize.
 
     Args:
         model: Normalized: unique names, constants as initializers, types inferred.
         float_nodes: Names of nodes that the user keeps in float.
+        precisions: Bits by node; what only has its weight quantized needs `placement.int4_blocks`.
     """
     sites = Sites()
     for node in model.graph.all_nodes():
@@ -58,7 +75,7 @@ def select_sites(model: ir.Model, placement: Placement, float_nodes: Collection[
         elif form_of(node) is Form.ROTATION:
             sites.floats[name] = "an added rotation, which takes outliers away before anything is rounded"
         else:
-            reason = _select(node, placement, sites)
+            reason = _select(node, placement, precisions.of(name), sites)
             if reason:
                 sites.floats[name] = reason
     if placement.conv_outputs:
@@ -68,10 +85,12 @@ def select_sites(model: ir.Model, placement: Placement, float_nodes: Collection[
 
 
 def _select_conv_outputs(model: ir.Model, sites: Sites) -> None:
-    """Outputs of quantized Convs that all readers take as float."""
+    """Outputs of quantized Convs that all readers take as float: for speed, so only where activations have 8 bits."""
     for node in model.graph:
         output = node.outputs[0]
         if node.op_type != "Conv" or node.name not in sites.activations or output.is_graph_output():
+            continue
+        if any(sites.bits[source_of(value).name or ""] < 8 for value in node.inputs[:1] if value is not None):
             continue
         readers = _readers_past_relu(output)
         if not any(index in sites.activations.get(name, ()) for name, index in readers):
@@ -86,7 +105,7 @@ def _readers_past_relu(value: ir.Value) -> list[tuple[str, int]]:
     return [(str(use.node.name), use.idx) for use in uses]
 
 
-def _select(node: ir.Node, placement: Placement, sites: Sites) -> str:
+def _select(node: ir.Node, placement: Placement, precision: Precision, sites: Sites) -> str:
     """Enter the node into `sites`, or return why it stays float."""
     inputs = list(node.inputs[:2])
     if len(inputs) < 2 or any(value is None or not is_float(value) for value in inputs):
@@ -98,11 +117,13 @@ def _select(node: ir.Node, placement: Placement, sites: Sites) -> str:
         odd = [value.dtype for value in inputs if value is not None and value.dtype not in (None, *_FLOAT_TYPES)]
         if odd and odd[0] is not None:
             return f"its inputs are {odd[0].name.lower()}"
+        if precision.weight_only:
+            return "weight-only: both inputs are activations"
         if node.op_type not in placement.product_ops:
             return "its weight is computed at run time"
         if any((rank(value) or 2) < 2 for value in inputs):
             return "a product with a vector"
-        _enter(node, (0, 1), {}, sites)
+        _enter(node, (0, 1), {}, precision, sites)
         return ""
     weight_index = constant.index(True)
     weight = inputs[weight_index]
@@ -116,9 +137,28 @@ def _select(node: ir.Node, placement: Placement, sites: Sites) -> str:
         return "its weight is not the second input"
     if node.op_type == "Gemm" and node.attributes.get_int("transA"):
         return "Gemm with a transposed activation"
+    if precision.weight_only:
+        return _select_blocks(node, weight_index, shape, placement, sites)
     if node.op_type == "Conv" and (products := math.prod(shape[1:])) < placement.min_reduction:
         return f"sums {products} products per output, fewer than the {placement.min_reduction} that pay for rescaling"
-    _enter(node, (1 - weight_index,), {weight_index: _channel_axis(node, weight_index, len(shape))}, sites)
+    weights = {weight_index: _channel_axis(node, weight_index, len(shape))}
+    _enter(node, (1 - weight_index,), weights, precision, sites)
+    return ""
+
+
+def _select_blocks(node: ir.Node, index: int, shape: Sequence[int], placement: Placement, sites: Sites) -> str:
+    """Enter the weight of a product [K, N] for int4 in blocks along K; or why it stays float."""
+    if node.op_type not in ("MatMul", "Gemm") or index != WEIGHT_INPUT or len(shape) != 2:
+        return "weight-only: int4 blocks are for one matrix behind an activation"
+    axis = 1 if node.op_type == "Gemm" and node.attributes.get_int("transB") else 0
+    size = next((size for size in placement.int4_blocks if shape[axis] % size == 0), None)
+    if size is None:
+        sizes = " or ".join(map(str, placement.int4_blocks))
+        return f"weight-only: {shape[axis]} rows are no multiple of a block of {sizes}"
+    name = node.name or ""
+    sites.activations[name] = ()
+    sites.weights[name] = {index: axis}
+    sites.weight_bits[name], sites.blocks[name] = 4, size
     return ""
 
 
@@ -135,15 +175,19 @@ def _channel_axis(node: ir.Node, index: int, dims: int) -> int | None:
     return 1 if index == 1 else 0
 
 
-def _enter(node: ir.Node, activations: tuple[int, ...], weights: dict[int, int | None], sites: Sites) -> None:
+def _enter(
+    node: ir.Node, activations: tuple[int, ...], weights: dict[int, int | None], precision: Precision, sites: Sites
+) -> None:
     name = node.name or ""
     sites.activations[name] = activations
     if weights:
         sites.weights[name] = weights
+        sites.weight_bits[name] = precision.weights
     for index in activations:
         value = node.inputs[index]
         assert value is not None and value.name is not None
-        sites.sources.setdefault(value.name, source_of(value).name or "")
+        source = sites.sources.setdefault(value.name, source_of(value).name or "")
+        sites.bits[source] = max(sites.bits.get(source, 0), precision.activations)
 
 
 def source_of(value: ir.Value) -> ir.Value:
@@ -161,4 +205,7 @@ def _group_concats(model: ir.Model, sites: Sites) -> None:
         if node.op_type == "Concat" and node.outputs[0].name in sites.sources:
             members = [value.name for value in node.inputs if value is not None and value.name in sites.sources]
             if members:
-                sites.groups.append((str(node.outputs[0].name), *(str(name) for name in members)))
+                group = (str(node.outputs[0].name), *(str(name) for name in members))
+                sites.groups.append(group)
+                widest = max(sites.bits[sites.sources[name]] for name in group)
+                sites.bits.update({sites.sources[name]: widest for name in group})

@@ -213,7 +213,11 @@ def _free_scales(graph: ir.Graph, plan: QuantPlan, names: FreshNames) -> dict[st
             continue
         scale = _add_input(graph, names(f"{value.name}/scale"), ir.DataType.FLOAT)
         node.replace_input_with(1, scale)
-        for use in node.outputs[0].uses():
+        codes = node.outputs[0]
+        for reader in codes.consumers():
+            if reader.op_type == "Clip":  # a grid narrower than its container
+                codes = reader.outputs[0]
+        for use in codes.uses():
             use.node.replace_input_with(1, scale)
         scales[value.name] = str(scale.name)
     return scales

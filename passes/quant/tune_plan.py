@@ -61,9 +61,9 @@ def tune_plan(
         goal: SQNR in dB of the outputs; above it no node is kept float.
         share: Largest share of the multiply-adds kept float.
     """
-    thresholds = candidates(tensors, target.activation.qmax, sites.zero_points)
+    thresholds = candidates(tensors, sites.steps)
     plan = make_plan(model, target, sites, thresholds[2.0], channel_peaks=channel_peaks)
-    if not plan.nodes or not feeds:
+    if not plan.tensors or not feeds:
         return Tuned(plan)
     switched = SwitchedModel(model, plan, feeds, threads=threads)
     scales = {
@@ -77,7 +77,7 @@ def tune_plan(
     # where outputs scatter, a rule may come out ahead only once another group is float
     near = [power for power in rule.near if power != best] if rule.samples > FEWEST_SAMPLES else []
     groups: Sequence[tuple[str, ...]] = node_groups(model, plan.nodes, whole_attention=target.placement.whole_attention)
-    loudness = _loudness(model, plan, _local_noise(tensors, sites, thresholds[best], target.activation.qmax))
+    loudness = _loudness(model, plan, _local_noise(tensors, sites, thresholds[best]))
     if not full:
         groups = sorted(groups, key=lambda group: max(map(loudness.__getitem__, group)), reverse=True)[:FAST_GROUPS]
     groups = [*groups, *_outstanding(loudness)]
@@ -118,14 +118,13 @@ def tune_plan(
 
 
 def _local_noise(
-    tensors: Mapping[str, Histogram], sites: Sites, thresholds: Mapping[str, float], qmax: int
+    tensors: Mapping[str, Histogram], sites: Sites, thresholds: Mapping[str, float]
 ) -> dict[str, float]:
     """Noise over signal power that each quantized tensor has by itself, from its histogram."""
     found = {}
     for tensor, source in sites.sources.items():
         if source in thresholds and tensors[source].mean_square > 0:
-            steps = qmax - sites.zero_points.get(source, 0)
-            error = quantization_error(tensors[source], [thresholds[source]], steps)
+            error = quantization_error(tensors[source], [thresholds[source]], sites.steps(source))
             found[tensor] = float(error[0]) / tensors[source].mean_square
     return found
 
@@ -134,7 +133,10 @@ def _loudness(model: ir.Model, plan: QuantPlan, noise: Mapping[str, float]) -> d
     """Most noise that one of the tensors a node reads has of its own."""
     inputs = {str(node.name): node.inputs for node in model.graph if node.name in plan.nodes}
     return {
-        name: max(noise.get(str(value.name), 0.0) for index in indices if (value := inputs[name][index]) is not None)
+        name: max(
+            (noise.get(str(value.name), 0.0) for index in indices if (value := inputs[name][index]) is not None),
+            default=0.0,
+        )
         for name, indices in plan.nodes.items()
     }
 

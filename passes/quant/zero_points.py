@@ -37,7 +37,7 @@ def choose_zero_points(
     """
     if target.activation.bits != 8:
         return {}
-    refused = _refused(model, sites, target.placement)
+    refused = _refused(model, sites, target.placement) | {name for name, bits in sites.bits.items() if bits != 8}
     found = {
         name: zero
         for name, histogram in tensors.items()

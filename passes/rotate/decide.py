@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from qcompiler.passes.rotate.rotate_down import down_sites
 from qcompiler.passes.rotate.rotations import KINDS, Kind, Readers, Rotation, found_sites, passes_of
 from qcompiler.passes.rotate.search import Search, label
 from qcompiler.passes.sites.records import Site
+from qcompiler.precision import Precisions
 from qcompiler.session import Feeds
 from qcompiler.target import Target
 
@@ -47,6 +48,7 @@ def decide(
     *,
     how: str = "auto",
     float_nodes: frozenset[str] = frozenset(),
+    precisions: Precisions = Precisions(),  # noqa: B008, frozen
     goal: float = 25.0,
     share: float = 0.1,
     full: bool = False,
@@ -66,10 +68,12 @@ def decide(
         model: In canonical form; left as it is.
         feeds: A few calibration samples.
         float_nodes: Names of nodes that are not quantized.
+        precisions: Bits by node.
         share: Of the multiply-adds that may stay float.
     """
     start = time.perf_counter()
-    quantized = select_sites(model, target.placement, float_nodes).activations
+    chosen = select_sites(model, target.placement, float_nodes, precisions).activations
+    quantized = {name for name, read in chosen.items() if read}
     sites = _worth_rotating(found_sites(model), quantized)
     facts: dict[str, Any] = {"how": how, "found": {kind: len(names) for kind, names in sites.items()}}
     if how != "auto":
@@ -79,14 +83,14 @@ def decide(
         return Decision((), facts)
     losses: dict[str, tuple[float, float]] = {}
     if "down" in sites:
-        losses = _down_losses(model, sites["down"], feeds, threads)
+        losses = _down_losses(model, sites["down"], feeds, precisions, threads)
         sites["down"] = {
             name: sites["down"][name] for name, (plain, turned) in losses.items() if turned <= WORTH_NODES * plain
         }
         facts["down_readers_sqnr"] = {
             name: {"none": _decibels(plain), "rotated": _decibels(turned)} for name, (plain, turned) in losses.items()
         }
-    search = Search(model, target, feeds, float_nodes, share, threads, progress)
+    search = Search(model, target, feeds, float_nodes, precisions, share, threads, progress)
     taken = search.greedy([Rotation(kind, tuple(names)) for kind, names in sites.items() if names], goal)
     if full and taken:
         taken = search.seeds(taken)
@@ -100,7 +104,7 @@ def decide(
     return Decision(taken, facts | {"seconds": round(time.perf_counter() - start, 1)})
 
 
-def _worth_rotating(sites: Mapping[Kind, Readers], quantized: Mapping[str, Any]) -> dict[Kind, Readers]:
+def _worth_rotating(sites: Mapping[Kind, Readers], quantized: Collection[str]) -> dict[Kind, Readers]:
     """Without sites whose readers all stay float."""
     kept = {
         kind: {name: readers for name, readers in names.items() if any(reader in quantized for reader in readers)}
@@ -110,15 +114,15 @@ def _worth_rotating(sites: Mapping[Kind, Readers], quantized: Mapping[str, Any])
 
 
 def _down_losses(
-    model: ir.Model, names: Readers, feeds: Sequence[Feeds], threads: int
+    model: ir.Model, names: Readers, feeds: Sequence[Feeds], precisions: Precisions, threads: int
 ) -> dict[str, tuple[float, float]]:
     """Site to the loss of its readers, as it is and rotated."""
     sites = [site for site in down_sites(model) if isinstance(site, Site) and site.name in names]
     seen = sample_rows(model, sites, feeds, threads=threads)
     return {
         site.name: (
-            reader_loss(site, seen[site.name].rows),
-            reader_loss(site, seen[site.name].rows, online_turn(site.channels, 0)),
+            reader_loss(site, seen[site.name].rows, precisions),
+            reader_loss(site, seen[site.name].rows, precisions, online_turn(site.channels, 0)),
         )
         for site in sites
     }

@@ -17,6 +17,7 @@ from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.quant.switched_model import NO_NOISE, SwitchedModel, decibels, judge_scores, output_noise
 from qcompiler.passes.rotate.rotations import Rotation, passes_of
 from qcompiler.plan import QuantPlan
+from qcompiler.precision import Precisions
 from qcompiler.session import Feeds, Session
 from qcompiler.target import Target
 
@@ -46,6 +47,7 @@ def measure(
     feeds: Sequence[Feeds],
     *,
     float_nodes: frozenset[str],
+    precisions: Precisions,
     share: float,
     threads: int,
 ) -> Measured:
@@ -53,11 +55,11 @@ def measure(
     copy = model.clone()
     for item in passes_of(rotations):
         item.run(copy)
-    sites = select_sites(copy, target.placement, float_nodes)
+    sites = select_sites(copy, target.placement, float_nodes, precisions)
     table = calibrate(copy, sorted(set(sites.sources.values())), feeds, threads=threads)
-    thresholds = candidates(table.tensors, target.activation.qmax)
+    thresholds = candidates(table.tensors, sites.steps)
     plan = make_plan(copy, target, sites, thresholds[2.0])
-    if not plan.nodes:
+    if not plan.tensors:
         return Measured(np.inf, np.inf, {})
     switched = SwitchedModel(copy, plan, feeds, threads=threads)
     scales = {

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from qcompiler.graph import constant_array
+from qcompiler.passes.equalize.loss import largest_codes, rounded
 from qcompiler.passes.rotate.turn import Turn
 from qcompiler.passes.sites.records import Reals, Site
+from qcompiler.precision import Precisions
 
 CLIPS = (1.0, 0.6)
 """Thresholds tried, as shares of the largest magnitude: a range is also chosen when the model is compiled."""
@@ -15,7 +17,7 @@ _SMALLEST_SIGNAL = 0.1
 """Of a row, as a share of the median."""
 
 
-def reader_loss(site: Site, rows: Reals, by: Turn | None = None, qmax: int = 127) -> float:
+def reader_loss(site: Site, rows: Reals, precisions: Precisions, by: Turn | None = None) -> float:
     """|Q(x K) Q(K^T W) - x W|^2 over |x W - mean|^2, averaged over rows and readers; K is the unit matrix for None.
 
     Each row (a token) counts by its own signal: a few with massive activations would hide what happens to all others.
@@ -23,7 +25,9 @@ def reader_loss(site: Site, rows: Reals, by: Turn | None = None, qmax: int = 127
 
     Args:
         rows: [rows, channels] of the tensor, as it is.
+        precisions: Bits by reader.
     """
+    qmax, weight_qmax = largest_codes(site, precisions)
     turned = rows if by is None else by(rows)
     top = float(np.abs(turned).max(initial=0.0))
     if not top:
@@ -31,7 +35,7 @@ def reader_loss(site: Site, rows: Reals, by: Turn | None = None, qmax: int = 127
     steps = [np.float32(top * clip / qmax) for clip in CLIPS]
     codes = [np.clip(np.rint(turned / step), -qmax, qmax) * step for step in steps]
     totals = np.zeros(len(CLIPS))
-    for reader in site.readers:
+    for reader, largest in zip(site.readers, weight_qmax, strict=True):
         weight = constant_array(reader.weight.value)
         assert weight is not None
         matrix = weight.reshape(weight.shape[:2])
@@ -41,7 +45,6 @@ def reader_loss(site: Site, rows: Reals, by: Turn | None = None, qmax: int = 127
         signal = np.square(exact - exact.mean(0)).mean(1)
         signal = np.maximum(signal, _SMALLEST_SIGNAL * float(np.median(signal)) or 1.0)
         matrix = matrix if by is None else by(matrix, 0)
-        step = np.maximum(np.abs(matrix).max(0), 1e-30) / qmax
-        rounded = np.rint(matrix / step) * step
-        totals += [float((np.square(code @ rounded - exact).mean(1) / signal).mean()) for code in codes]
+        weight = rounded(matrix, np.full(matrix.shape[1], largest))
+        totals += [float((np.square(code @ weight - exact).mean(1) / signal).mean()) for code in codes]
     return float(totals.min()) / len(site.readers)

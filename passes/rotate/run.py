@@ -13,7 +13,7 @@ from qcompiler.calibration.inputs import input_specs
 from qcompiler.calibration.masks import without_padding
 from qcompiler.calibration.split import FirstFeeds, hold_back
 from qcompiler.diagnostics import Diagnostic, Severity
-from qcompiler.filters import nodes_kept_float
+from qcompiler.filters import node_precisions, nodes_kept_float
 from qcompiler.graph import weight_bytes
 from qcompiler.options import CompileOptions
 from qcompiler.passes.cleanup.drop_unused import DropUnused
@@ -71,8 +71,9 @@ def rotate(
     else:
         decision = decide(
             model, target, _first_feeds(model, source, options) if options.rotate == "auto" else (),
-            how=options.rotate, float_nodes=frozenset(nodes_kept_float(model, options)), goal=options.goal_sqnr,
-            share=options.float_share, full=options.search == "full", threads=options.threads,
+            how=options.rotate, float_nodes=frozenset(nodes_kept_float(model, options)),
+            precisions=node_precisions(model, options), goal=options.goal_sqnr, share=options.float_share,
+            full=options.search == "full", threads=options.threads,
             progress=lambda: progress.advance(1),
         )  # fmt: skip
     if not decision.rotations:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from qcompiler.passes.rotate.measure import Measured, measure
 from qcompiler.passes.rotate.rotations import KINDS, ONLINE, Rotation
+from qcompiler.precision import Precisions
 from qcompiler.session import Feeds
 from qcompiler.target import Target
 
@@ -31,6 +32,7 @@ class Search:
     target: Target
     feeds: Sequence[Feeds]
     float_nodes: frozenset[str]
+    precisions: Precisions
     share: float
     threads: int
     progress: Callable[[], None]
@@ -40,8 +42,8 @@ class Search:
         """Measured once for each."""
         if rotations not in self.seen:
             self.seen[rotations] = measure(
-                self.model, self.target, rotations, self.feeds, float_nodes=self.float_nodes, share=self.share,
-                threads=self.threads,
+                self.model, self.target, rotations, self.feeds, float_nodes=self.float_nodes,
+                precisions=self.precisions, share=self.share, threads=self.threads,
             )  # fmt: skip
             self.progress()
         return self.seen[rotations]

@@ -60,6 +60,9 @@ def parser() -> Parser:
     plan.add_argument("--search", metavar="HOW", help="how long --method auto measures: fast (default) or full")
     plan.add_argument("--float-share", metavar="X", help="share of the work, where it hurts most, to keep float (0.1)")
     plan.add_argument("--goal-sqnr", metavar="DB", help="but only while the outputs stay below this SQNR (25)")
+    plan.add_argument("--bits", metavar="wNaM",
+                      help="bits of weights and activations: each 4, 6 or 8 (w8a8); or w4a16, int4 in blocks")
+    plan.add_argument("--bits-file", metavar="FILE", help="TOML or JSON: node regex to wNaM, where nodes differ")
     plan.add_argument("--plan", metavar="FILE", help="a plan.json to carry out")
     plan.add_argument("--passes", metavar="+X,-Y", action="append", help="add and remove passes; see `qcompile passes`")
     graph = made.add_argument_group("the emitted graph")

@@ -16,6 +16,7 @@ X = np.concatenate([np.linspace(-3, 3, 61), [100.0, -2.54, 0.0, 1e-9]]).astype(n
 NUMBERS: dict[str, Any] = {
     "s": np.float32(0.02), "z": np.int8(0), "s13": np.linspace(0.01, 0.05, 13).astype(np.float32),
     "z13": np.zeros(13, np.int8), "five": np.int8(5), "flat": np.array([65]), "i": np.array([2, 0]),
+    "lo": np.int8(-31), "hi": np.int8(31),
 }  # fmt: skip
 
 
@@ -32,6 +33,7 @@ def model_of(body: str, results: str = "float[?, ?] y", inputs: str = "") -> ir.
         ("q = QuantizeLinear(x, s, z) t = Transpose(q) y = DequantizeLinear(t, s, z)", "float[?, ?] y"),
         ("q = QuantizeLinear(x, s, z) t = Reshape(q, flat) y = DequantizeLinear(t, s, z)", "float[?] y"),
         ("q = QuantizeLinear(x, s, z) t = Gather<axis = 1>(q, i) y = DequantizeLinear(t, s, z)", "float[?, ?] y"),
+        ("q = QuantizeLinear(x, s, z) c = Clip(q, lo, hi) y = DequantizeLinear(c, s, z)", "float[?, ?] y"),
         (
             "q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z) t = Identity(q) u = DequantizeLinear(t, s, z)",
             "float[?, ?] y, float[?, ?] u",

@@ -146,6 +146,33 @@ def test_a_quantized_output_reaches_all_its_readers() -> None:
     np.testing.assert_allclose(found["k"], -dequantize(quantize(product, h), h), atol=1e-6)
 
 
+@pytest.mark.parametrize("bits", [4, 6])
+def test_codes_of_a_narrow_grid_are_clipped(bits: int) -> None:
+    before, model = build(FAN, w=W), build(FAN, w=W)
+    narrow = TensorQuant(QuantScheme(bits=bits), np.asarray(0.02, np.float32))
+    plan = QuantPlan(tensors={"h": narrow}, nodes={"first": (0,), "second": (0,)})
+    InsertQdq(plan).run(model)
+    assert ops_of(model)[:4] == ["Relu", "QuantizeLinear", "Clip", "DequantizeLinear"]
+    assert is_topological(model.graph)
+    feeds = random_feeds(before)
+    h = run_all(before, [feeds])[0]["h"]
+    codes = run_all(model, [feeds], ["h_clipped"], optimize=False)[0]["h_clipped"]
+    assert h.max() > 0.02 * narrow.scheme.qmax  # or nothing was to be clipped
+    np.testing.assert_array_equal(codes, quantize(h, narrow))
+    assert codes.max() == narrow.scheme.qmax == {4: 7, 6: 31}[bits]
+    text = ir.to_onnx_text(model)
+    assert not InsertQdq(plan).run(model).modified
+    assert ir.to_onnx_text(model) == text
+
+
+def test_grids_of_different_width_have_their_own_bounds() -> None:
+    model = build("m (float[N, 4] x) => (float[N, 4] y) { [a] h = MatMul(x, w) [b] y = MatMul(h, w) }", w=W)
+    six, four = (TensorQuant(QuantScheme(bits=bits), np.asarray(0.1, np.float32)) for bits in (6, 4))
+    InsertQdq(QuantPlan(tensors={"x": six, "h": four}, nodes={"a": (0,), "b": (0,)})).run(model)
+    found = run_all(model, [{"x": np.full((1, 4), 99, np.float32)}], ["x_clipped", "h_clipped"], optimize=False)[0]
+    assert (np.abs(found["x_clipped"]).max(), np.abs(found["h_clipped"]).max()) == (31, 7)
+
+
 def test_a_plan_with_nodes_is_meant_for_the_model() -> None:
     model = build(FAN, w=W)
     assert InsertQdq(activation_plan({}, {"first": (0,)})).meant_for(model)

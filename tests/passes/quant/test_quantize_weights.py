@@ -12,7 +12,7 @@ from qcompiler.numerics import dequantize, quantize, weight_scale
 from qcompiler.passes.quant.quantize_weights import QuantizeWeights
 from qcompiler.pipeline import Skip
 from qcompiler.plan import QuantPlan
-from qcompiler.scheme import PerAxis, PerTensor, QuantScheme, TensorQuant
+from qcompiler.scheme import PerAxis, PerBlock, PerTensor, QuantScheme, TensorQuant
 from qcompiler.session import run_all
 from tests.building import build, is_topological, node_named
 from tests.equivalence import ops_of, random_feeds
@@ -64,6 +64,30 @@ def test_other_scales_make_other_codes() -> None:
     assert outcome.matched == ("w", "w")
     assert ops_of(model) == ["DequantizeLinear", "MatMul", "DequantizeLinear", "Gemm"]
     run_all(model, [random_feeds(model)])
+
+
+def test_equal_scales_with_other_bits_make_other_codes() -> None:
+    text = "m (float[N, 4] x) => (float[N, 4] y) { [a] h = MatMul(x, w) [b] y = MatMul(h, w) }"
+    model = build(text, w=W)
+    scale = np.full(4, 0.05, np.float32)
+    eight, four = (TensorQuant(QuantScheme(granularity=PerAxis(1), bits=bits), scale) for bits in (8, 4))
+    QuantizeWeights(plan_of(a={1: eight}, b={1: four})).run(model)
+    found = [node.inputs[0].const_value.numpy() for node in model.graph if node.op_type == "DequantizeLinear"]  # type: ignore[union-attr]
+    np.testing.assert_array_equal(found[0], quantize(W, eight))
+    np.testing.assert_array_equal(found[1], quantize(W, four))
+    assert np.abs(found[1]).max() == 7 < np.abs(found[0]).max()
+
+
+def test_int4_blocks() -> None:
+    model = build("m (float[N, 4] x) => (float[N, 4] y) { [n] y = MatMul(x, w) }", w=W)
+    scheme = QuantScheme(ir.DataType.INT4, PerBlock(0, 2), bits=4)
+    quant = TensorQuant(scheme, np.abs(W).reshape(2, 2, 4).max(1) / np.float32(7))
+    QuantizeWeights(plan_of(n={1: quant})).run(model)
+    assert model.graph.initializers["w_quantized"].dtype == ir.DataType.INT4
+    assert len(model.graph[0].inputs) == 2
+    feeds = random_feeds(model)
+    found = run_all(model, [feeds], ["w_dequantized"], optimize=False)[0]
+    np.testing.assert_array_equal(found["w_dequantized"], dequantize(quantize(W, quant), quant))
 
 
 def test_a_tied_embedding_keeps_its_float_table() -> None:

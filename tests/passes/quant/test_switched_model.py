@@ -14,7 +14,7 @@ from qcompiler.numerics import sqnr, weight_scale
 from qcompiler.passes.quant.insert_qdq import InsertQdq
 from qcompiler.passes.quant.switched_model import SwitchedModel, decibels, output_noise
 from qcompiler.plan import QuantPlan
-from qcompiler.scheme import TensorQuant, int8_weight
+from qcompiler.scheme import QuantScheme, TensorQuant, int8_weight
 from qcompiler.session import Arrays, run_all
 from tests.building import build, per_tensor
 from tests.equivalence import random_feeds
@@ -58,6 +58,21 @@ def close(found: Arrays, wanted: Arrays) -> None:
             np.testing.assert_allclose(found[name], array, rtol=0, atol=4e-6 * np.abs(array).max())
         else:
             np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("bits", [4, 6])
+def test_narrow_grids_clip_as_the_emitted_graph_does(bits: int) -> None:
+    plan = plan_of()
+    plan.tensors = {name: TensorQuant(QuantScheme(bits=bits), quant.scale) for name, quant in plan.tensors.items()}
+    switched = SwitchedModel(model(), plan, FEEDS)
+    close(switched._run(FEEDS[0], switched.nodes, {}), qdq(plan))
+    other = {name: float(quant.scale) * 3 for name, quant in plan.tensors.items()}
+    scaled = plan_of()
+    scaled.tensors = {
+        name: TensorQuant(QuantScheme(bits=bits), np.asarray(other[name], np.float32)) for name in plan.tensors
+    }
+    close(switched._run(FEEDS[0], switched.nodes, other), qdq(scaled))
+    assert switched.noise(switched.nodes) > 10 * SwitchedModel(model(), plan_of(), FEEDS).noise(switched.nodes)
 
 
 def test_all_off_is_the_float_model_and_all_on_the_qdq_graph() -> None:

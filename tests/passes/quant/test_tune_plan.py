@@ -63,13 +63,14 @@ def scales_of(plan: QuantPlan) -> dict[str, float]:
 def ready(model: ir.Model) -> tuple[SwitchedModel, dict[float, dict[str, float]], QuantPlan]:
     """A switched model, scales by power, and the plan of power 2."""
     sites, table = calibrated(model)
-    plans = {power: make_plan(model, PLAIN, sites, found) for power, found in candidates(table.tensors, 127).items()}
+    found = candidates(table.tensors, sites.steps)
+    plans = {power: make_plan(model, PLAIN, sites, thresholds) for power, thresholds in found.items()}
     return SwitchedModel(model, plans[2.0], FEEDS), {p: scales_of(plan) for p, plan in plans.items()}, plans[2.0]
 
 
 def test_candidates_clip_less_the_higher_the_power() -> None:
     _, table = calibrated(net())
-    found = candidates(table.tensors, 127)
+    found = candidates(table.tensors, lambda _: 127)
     assert list(found) == list(POWERS)
     for name, histogram in table.tensors.items():
         ordered = [found[power][name] for power in sorted(POWERS)]
@@ -80,13 +81,13 @@ def test_candidates_clip_less_the_higher_the_power() -> None:
 
 def test_powers_differ_on_an_outlier() -> None:
     values = np.append(np.random.default_rng(0).standard_normal(100_000), 8.0).astype(np.float32)
-    found = candidates({"t": Histogram().observe(values)}, 127)
+    found = candidates({"t": Histogram().observe(values)}, lambda _: 127)
     assert found[2.0]["t"] < 0.8 * found[math.inf]["t"] == 0.8 * 8.0
     assert found[2.0]["t"] < found[3.0]["t"]
 
 
 def test_tensors_that_were_never_seen_have_no_candidate() -> None:
-    assert candidates({"t": Histogram()}, 127) == {power: {} for power in POWERS}
+    assert candidates({"t": Histogram()}, lambda _: 127) == {power: {} for power in POWERS}
 
 
 def test_the_rule_with_least_measured_noise_is_chosen() -> None:

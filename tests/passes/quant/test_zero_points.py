@@ -69,9 +69,9 @@ def test_the_step_halves(power: float) -> None:
     histogram = {"t": Histogram().observe(values)}
     model = build("m (float[N, 8] t) => (float[N, 8] y) { [n] y = MatMul(t, w) }", w=W)
     sites = select_sites(model, FREE.placement)
-    plain = make_plan(model, FREE, sites, candidates(histogram, 127)[power]).tensors["t"]
+    plain = make_plan(model, FREE, sites, candidates(histogram, lambda _: 127)[power]).tensors["t"]
     sites.zero_points = {"t": -128}
-    better = make_plan(model, FREE, sites, candidates(histogram, 127, sites.zero_points)[power]).tensors["t"]
+    better = make_plan(model, FREE, sites, candidates(histogram, sites.steps)[power]).tensors["t"]
     assert better.zero_point is not None
     assert (better.scheme.qmin, int(better.zero_point)) == (-128, -128)
     gain = (sqnr(values, dequantize(quantize(values, better), better))
