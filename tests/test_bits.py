@@ -90,6 +90,13 @@ def test_eight_bits_are_the_default(name: str, target: str, tmp_path: Path) -> N
     assert compiled(name, target, bits="w6a6", bits_file=tmp_path / "b.toml").plan.to_json() == plan
 
 
+def test_narrow_grids_have_no_zero_points(tmp_path: Path) -> None:
+    (tmp_path / "b.json").write_text('{"^down$": "w8a8"}')
+    result = compiled(bits="w6a6", bits_file=tmp_path / "b.json", zero_points="auto")
+    moved = {name for name, quant in result.plan.tensors.items() if quant.zero_point is not None}
+    assert moved == {"e4"}  # what GELU gives to the layer at 8 bits, and not the 6-bit probabilities
+
+
 def test_every_product_stays_in_integer_kernels() -> None:
     for name, count in (("block", 9), ("cnn", 3)):
         facts = compiled(name, bits="w6a6").facts["model"]
@@ -135,6 +142,7 @@ def test_bits_edited_by_hand_are_carried_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
+        (lambda d: d["tensors"]["x"].update(bits=6, symmetric=False, zero_point=-32), "6 bits and a zero point"),
         (lambda d: d["tensors"]["x"].update(bits=9), "9 bits don't fit int8"),
         (lambda d: d["nodes"]["mid"]["output"].update(bits=6), "output of node 'mid' has 6 bits"),
         (lambda d: d["nodes"]["fc"]["weights"]["1"].update(dtype="int4", block=32), "by blocks don't fit"),

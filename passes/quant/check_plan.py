@@ -33,6 +33,9 @@ def check_plan(plan: QuantPlan, model: ir.Model, target: Target, where: str) -> 
         if name not in values:
             raise UsageError(f"no tensor {name!r} in the model", where=where, hint=_HINT)
         _check_type(quant, f"tensor {name!r}", where)
+        if quant.scheme.bits != 8 and (quant.zero_point is not None or not quant.scheme.symmetric):
+            raise UsageError(f"tensor {name!r} has {quant.scheme.bits} bits and a zero point", where=where,
+                             hint="below 8 bits grids are symmetric")  # fmt: skip
     for name, indices in plan.nodes.items():
         for index in indices:
             value = _input(nodes[name], index, where)
