@@ -72,7 +72,7 @@ def test_a_trial_is_the_rewritten_model(build: Callable[[int], ir.Model]) -> Non
     real = rewritten(model, parameters)
     chosen = select_sites(real, TARGET.placement)
     table = calibrate(real, sorted(set(chosen.sources.values())), FEEDS, threads=1)
-    thresholds = candidates(table.tensors, 127)
+    thresholds = candidates(table.tensors, lambda _: 127)
     plan = make_plan(real, TARGET, chosen, thresholds[2.0])
     exact = SwitchedModel(real, plan, FEEDS, threads=1)
     wanted = SwitchedModel(rounded(real, plan), plan, FEEDS, threads=1)
