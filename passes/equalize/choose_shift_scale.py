@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from qcompiler.graph import constant_array
 from qcompiler.passes.equalize.fold_shift_scale import ShiftScale
 from qcompiler.passes.equalize.loss import SiteLoss
 from qcompiler.passes.equalize.sample_rows import Rows
@@ -44,7 +43,9 @@ def choose(site: Site, seen: Rows, rows: Reals, methods: tuple[str, ...], precis
     shift: z is the centre of each channel, of its bounds or of its percentiles, or its mean, which leaves no error of
     rounded weights that all rows have in common. os_plus: behind each of these s_j = max(1, max|x_j| / t), the
     threshold t searched downwards (arXiv:2304.09145, section 4.2). smooth: without a shift
-    s_j = max|x_j|^alpha / max|W_j|^(1 - alpha), alpha from a few (SmoothQuant, arXiv:2211.10438, equation 4).
+    s_j = max|x_j|^alpha / max|W_j|^(1 - alpha), alpha from a few (SmoothQuant, arXiv:2211.10438, equation 4);
+    between convolutions that is cross-layer equalization (Nagel et al., arXiv:1906.04721, section 4.1) by the ranges of
+    activations in place of the first layer's weights.
     smooth_shift: the same behind each shift. outlier_tune: see `_full_fold`.
     """
     loss = SiteLoss(site, rows, precisions)
@@ -133,10 +134,7 @@ def _smooth(site: Site, seen: Rows, shift: Reals, alpha: float) -> Reals:
     peaks = _magnitudes(site, seen, shift)
     weights = np.zeros(site.channels)
     for reader in site.readers:
-        array = constant_array(reader.weight.value)
-        assert array is not None
-        matrix = np.abs(array.reshape(array.shape[:2])).max(1 - reader.weight.axis)
-        weights = np.maximum(weights, matrix)
+        weights = np.maximum(weights, np.abs(reader.matrix()).max(1))
     strongest = _reduced(site, weights, np.maximum, 0.0)
     scale = peaks**alpha / np.maximum(strongest, FLOOR * float(strongest.max()) or 1.0) ** (1 - alpha)
     return np.asarray(scale / np.exp(np.log(scale).mean()))

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.graph import constant_array
 from qcompiler.passes.equalize.fold_shift_scale import ShiftScale
 from qcompiler.passes.quant.clip_weights import least_squares_scale
 from qcompiler.passes.sites.records import Reals, Site
@@ -47,11 +46,8 @@ class SiteLoss:
         parts: list[Reals] = []
         weights: list[Reals] = []
         for reader in site.readers:
-            weight = constant_array(reader.weight.value)
-            assert weight is not None
-            matrix = weight.reshape(weight.shape[:2])
-            matrix = matrix if reader.weight.axis == 0 else matrix.T
-            matrix = matrix[:, :: -(-matrix.shape[1] // each)].astype(np.float32)
+            matrix = reader.matrix()
+            matrix = matrix[:, :: -(-matrix.shape[1] // each)]
             product = rows @ matrix
             signal = np.square(product - product.mean(0)).mean(1)
             signal = np.maximum(signal, SMALLEST_SIGNAL * float(np.median(signal)) or 1.0)

@@ -54,5 +54,7 @@ def moved_by(reader: Reader, shift: Reals) -> Reals:
     """What a shift of its input takes from the layer's output, by output channel."""
     weight = constant_array(reader.weight.value)
     assert weight is not None
+    if not np.any(shift):  # a Conv with padding or several places takes no other
+        return np.zeros(weight.shape[reader.outputs], np.float32)
     matrix = weight.reshape(weight.shape[:2])
     return np.asarray(shift @ (matrix if reader.weight.axis == 0 else matrix.T), np.float32)

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.graph import constant_array
+
 Channels = npt.NDArray[np.int64]
 Reals = npt.NDArray[np.floating[Any]]
 
@@ -19,7 +21,7 @@ class Kind(str, Enum):
 
     NORM: a norm, read by layers. VALUE: the values of attention, mixed by softmax, read by the output projection.
     GATED: the product of a gate and an up projection, read by the down projection. RELU: a plain MLP. ACTIVATION: GELU
-    and relatives, through which no scale passes: shift and scale are nodes behind it.
+    and relatives, through which no scale passes: shift and scale are nodes behind it. CONV: convolution to convolution.
     """
 
     NORM = "norm"
@@ -27,6 +29,7 @@ class Kind(str, Enum):
     GATED = "up-down"
     RELU = "relu-mlp"
     ACTIVATION = "activation"
+    CONV = "conv-conv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A MatMul, Gemm or 1x1 Conv that reads the channels.
+    """A MatMul, Gemm or Conv that reads the channels.
 
     Attributes:
         weight: Its weight; the axis is that of the input channels.
@@ -64,6 +67,19 @@ class Reader:
     def node(self) -> ir.Node:
         """The layer."""
         return self.weight.node
+
+    def matrix(self) -> Reals:
+        """The weight as float32 [channels, outputs]: each kernel place of a Conv counts as an output.
+
+        Of a depthwise Conv the diagonal matrix with the Euclidean norm of each channel's kernel.
+        """
+        array = constant_array(self.weight.value)
+        if array is None:
+            raise ValueError(f"{self.weight.value.name} is no constant")
+        wide = array.astype(np.float32)
+        if wide.ndim > 2 and self.weight.axis == 0:
+            return np.diag(np.sqrt(np.square(wide.reshape(wide.shape[0], -1)).sum(1)))
+        return np.ascontiguousarray(np.moveaxis(wide, self.weight.axis, 0).reshape(wide.shape[self.weight.axis], -1))
 
 
 @dataclass(frozen=True, slots=True)
