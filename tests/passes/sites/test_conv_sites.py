@@ -14,6 +14,7 @@ from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScal
 from qcompiler.passes.equalize.sample_rows import sample_rows
 from qcompiler.passes.sites.find import find_sites
 from qcompiler.passes.sites.records import Kind, Refusal, Site
+from qcompiler.precision import Precisions
 from qcompiler.registry import find_target
 from qcompiler.session import Feeds
 from tests.building import build
@@ -117,7 +118,7 @@ def test_uneven_channels_are_found_and_evened_out(form: str) -> None:
     site = convs(source)[0][-1]
     feeds: list[Feeds] = [random_feeds(source, seed=seed) for seed in range(3)]
     seen = sample_rows(source, [site], feeds)[site.name]
-    choice = choose(site, seen, seen.rows, ("os_plus", "smooth"))
+    choice = choose(site, seen, seen.rows, ("os_plus", "smooth"), Precisions())
     assert "shift" not in choice.best
     assert choice.losses["smooth"] < 0.2 * choice.losses["none"]
     scale = choice.best["smooth"].scale * spread
