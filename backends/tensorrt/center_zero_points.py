@@ -85,7 +85,9 @@ def _summed(node: ir.Node) -> Array | None:
     maker = None if weight is None else weight.producer()
     if maker is not None and maker.op_type == "DequantizeLinear":
         parts = [constant_array(value) for value in maker.inputs]
-        if maker.attributes.get_int("block_size", 0) or parts[0] is None or parts[1] is None or (len(parts) > 2 and (parts[2] is None or parts[2].any())):
+        if maker.attributes.get_int("block_size", 0) or parts[0] is None or parts[1] is None:
+            return None
+        if len(parts) > 2 and (parts[2] is None or parts[2].any()):
             return None
         form = [1] * parts[0].ndim
         if parts[1].size > 1:
