@@ -8,6 +8,7 @@ from qcompiler import registry
 from qcompiler.errors import UsageError
 from qcompiler.graph import is_constant
 from qcompiler.passes.quant.bias_places import bias_places
+from qcompiler.passes.quant.zero_points import symmetric_tensors
 from qcompiler.plan import QuantPlan
 from qcompiler.scheme import PerBlock, TensorQuant
 from qcompiler.target import Target
@@ -21,7 +22,8 @@ def check_plan(plan: QuantPlan, model: ir.Model, target: Target, where: str) -> 
     Raises:
         UsageError: A node or tensor that the model lacks, an input without a scale, a weight that is not constant or
             has other channels, a type other than int8 (for weights of products int4 in blocks that the target takes),
-            an output on a grid narrower than its container, a bias that cannot be corrected.
+            an output on a grid narrower than its container, a bias that cannot be corrected, a zero
+            point that a reader cannot take.
     """
     nodes = {str(node.name): node for node in model.graph}
     for name in (*plan.nodes, *plan.weights, *plan.outputs, *plan.biases):
@@ -54,6 +56,12 @@ def check_plan(plan: QuantPlan, model: ir.Model, target: Target, where: str) -> 
                 continue
             _check_type(quant, f"input {index} of node {name!r}", where)
             _check_weight(_input(nodes[name], index, where), quant, f"input {index} of node {name!r}", where)
+    symmetric = symmetric_tensors(model, target.placement, plan.nodes, fused=False)
+    for name, reader in symmetric.items():
+        zero = plan.tensors[name].zero_point
+        if zero is not None and zero.any():
+            raise UsageError(f"tensor {name!r} has a zero point, which node {reader!r} cannot take on {target.name}",
+                             where=where, hint="make the plan for this target")  # fmt: skip
     places, refused = bias_places(model, plan.biases)
     for skip in refused:
         raise UsageError(f"the bias of node {skip.where!r} cannot be corrected: {skip.reason}", where=where, hint=_HINT)

@@ -37,7 +37,9 @@ def choose_zero_points(
     """
     if target.activation.bits != 8:
         return {}
-    refused = _refused(model, sites, target.placement) | {name for name, bits in sites.bits.items() if bits != 8}
+    symmetric = symmetric_tensors(model, target.placement, sites.activations)
+    refused = {sites.sources[tensor] for tensor in symmetric}
+    refused |= {name for name, bits in sites.bits.items() if bits != 8}
     found = {
         name: zero
         for name, histogram in tensors.items()
@@ -66,24 +68,29 @@ def _zero_point(histogram: Histogram) -> int | None:
     return LOWEST + STEPS - positive if positive >= FEWEST_POSITIVE else None
 
 
-def _refused(model: ir.Model, sites: Sites, placement: Placement) -> set[str]:
-    """Sources that a reader, or the kernel that makes them, cannot take with a zero point."""
+def symmetric_tensors(
+    model: ir.Model, placement: Placement, activations: Mapping[str, tuple[int, ...]], *, fused: bool = True
+) -> dict[str, str]:
+    """Tensors that can't have a zero point, with the node that reads them and takes none.
+
+    Args:
+        activations: Node name to the inputs that read quantized values.
+        fused: Also those that a kernel makes together with their activation function, which an Add would take apart.
+    """
     if placement.zero_points == "free":
-        return set()
-    if placement.zero_points == "none":
-        return set(sites.sources.values())
-    places = {place.layer for place in bias_places(model, sites.weights)[0]}
-    refused = set()
+        return {}
+    places = {place.layer for place in bias_places(model, activations)[0]}
+    found = {}
     for node in model.graph:
-        for index in sites.activations.get(str(node.name), ()):
-            value = node.inputs[index]
+        for index in activations.get(str(node.name), ()):
+            value = node.inputs[index] if index < len(node.inputs) else None
             if value is None or value.name is None:
                 continue
             maker = source_of(value).producer()
-            fused = maker is None or maker.op_type in _FUSED_INTO_CONV
-            if fused or node.name not in places or not reads_every_place(node):
-                refused.add(sites.sources[value.name])
-    return refused
+            apart = fused and (maker is None or maker.op_type in _FUSED_INTO_CONV)
+            if placement.zero_points == "none" or apart or node.name not in places or not reads_every_place(node):
+                found[value.name] = str(node.name)
+    return found
 
 
 def reads_every_place(node: ir.Node) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from qcompiler.calibration.observers import Histogram
 from qcompiler.calibration.runner import calibrate
 from qcompiler.driver import compile_model
+from qcompiler.errors import UsageError
 from qcompiler.numerics import dequantize, quantize, sqnr
 from qcompiler.options import CompileOptions
 from qcompiler.passes.quant.choose_ranges import candidates
@@ -145,6 +146,16 @@ def test_a_compile_gains_and_its_plan_repeats_it(tmp_path: Path, target: str, wi
     assert again.plan.to_json() == better.plan.to_json()
     one, other = (Session(item.model, optimize=False).run(FEEDS[1])["y"] for item in (better, again))
     np.testing.assert_array_equal(one, other)
+
+
+def test_a_plan_of_another_target_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    save_model(build(TEXT, k=K, b=B), path)
+    given: dict[str, Any] = {"calib": FEEDS, "build_check": "off", "threads": 1, "method": "mse", "verify": False}
+    made = compile_model(path, CompileOptions(target="ort-cpu", **given, zero_points="auto"))
+    (tmp_path / "plan.json").write_bytes(made.plan.to_json())
+    with pytest.raises(UsageError, match="tensor 'r' has a zero point, which node 'e' cannot take on orin"):
+        compile_model(path, CompileOptions(target="orin", **given, plan=tmp_path / "plan.json"))
 
 
 def find_zero(node: ir.Node) -> Array:
