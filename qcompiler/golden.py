@@ -72,7 +72,8 @@ def _largest(array: np.ndarray[Any, Any]) -> float:
 def _largest_error(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any] | None) -> float:
     if want is None or got.shape != want.shape:
         return 0.0
-    return float(_finite((got.astype(np.float64) - want.astype(np.float64)).ravel()).max(initial=0.0))
+    with np.errstate(invalid="ignore"):  # an infinity less itself
+        return float(_finite((got.astype(np.float64) - want.astype(np.float64)).ravel()).max(initial=0.0))
 
 
 def _finite(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
