@@ -186,7 +186,7 @@ def read_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[s
     settings, unknown_names = {}, []
     for name in sorted(environ):
         key = name[len(ENVIRONMENT) :].lower()
-        if not name.startswith(ENVIRONMENT) or key in ("config", "cache", "data"):  # the last two are models/'s
+        if not name.startswith(ENVIRONMENT) or key in ("config", "cache", "data", "engines"):  # of others
             continue
         key = _OTHER_SPELLINGS.get(key, key)
         if key not in SETTINGS:

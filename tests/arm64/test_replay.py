@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 import models
+from models.assets import cache_folder
 from models.zoo import MissingAsset
 from qcompiler import compile as compile_model
 from qcompiler.result import CompileResult
 
 ROOT = Path(__file__).resolve().parents[2]
-ARM64 = Path(os.environ.get("QCOMPILE_ARM64", ROOT / "cache" / "arm64"))
+ARM64 = cache_folder() / "arm64"
 
 pytestmark = [
     pytest.mark.slow,

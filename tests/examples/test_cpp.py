@@ -7,7 +7,6 @@ headers, and nothing here could run it.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import onnxruntime as ort
 import pytest
 
 import models
+from models.assets import cache_folder
 from models.zoo import MissingAsset
 from qcompiler import compile as compile_model
 from qcompiler import golden
@@ -29,7 +29,7 @@ from qcompiler.session import run_all
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES, MINIMAL = ROOT / "examples" / "cpp", Path(__file__).parent / "minimal"
-HEADERS = Path(os.environ.get("QCOMPILE_ORT_HEADERS", ROOT / "cache" / "headers" / "onnxruntime"))
+HEADERS = cache_folder() / "headers" / "onnxruntime"
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 MakeResult = Callable[..., CompileResult]
 

@@ -1,0 +1,1 @@
+"""`qcompile bench`: latency measured here, and what a Jetson could reach at best."""
