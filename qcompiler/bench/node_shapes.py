@@ -21,6 +21,8 @@ from qcompiler.session import Feeds, serialize_with_weights
 
 Shape = tuple[int, ...]
 
+_MOST_EVENTS = 100_000  # in memory some 3 KB each; onnxruntime stops writing at a million
+
 
 @dataclass(frozen=True, slots=True)
 class NodeRun:
@@ -42,7 +44,8 @@ def profile_nodes(model: ir.Model, feeds: Feeds, *, runs: int = 0, warm_up: int 
     """Run `model` as it is, without onnxruntime's rewrites, at one thread.
 
     Args:
-        runs: Timed runs, after `warm_up` others; 0 asks for shapes alone and leaves `seconds` NaN.
+        runs: Timed runs, after `warm_up` others; 0 asks for shapes alone and leaves `seconds` NaN. Fewer where the
+            profile would be large: each step of a Scan writes a line for each node of its body.
 
     Returns:
         By the node's place in `model.graph.all_nodes()`; nodes that didn't run, in a branch not taken, are missing.
@@ -54,7 +57,10 @@ def profile_nodes(model: ir.Model, feeds: Feeds, *, runs: int = 0, warm_up: int 
     for place, node in enumerate(copy.graph.all_nodes()):
         node.name = f"n{place}"
     shapes = _events(copy.clone(), feeds, 1, prepack=False)  # of weights that it packs it tells no shape
-    times = _events(copy, feeds, warm_up + runs, prepack=True) if runs else {}
+    per_run = sum(len(calls) for calls in shapes.values())
+    rounds = max(2, min(warm_up + runs, _MOST_EVENTS // max(per_run, 1)))
+    warm_up = min(warm_up, rounds - 1)
+    times = _events(copy, feeds, rounds, prepack=True) if runs else {}
     found: dict[int, NodeRun] = {}
     for name, calls in shapes.items():
         if not (name[0] == "n" and name[1:].isdigit()):

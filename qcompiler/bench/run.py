@@ -120,4 +120,3 @@ def _estimates(
     half, integer = (fused_regions(graph, runs, precision) for precision in ("fp16", "int8"))
     notes = () if "QuantizeLinear" in operators else (SUPPOSED,)
     return tuple((estimate(half, board), estimate(integer, board)) for board in boards), (*notes, *ASSUMPTIONS)
-

@@ -41,8 +41,8 @@ def _timings(timings: Sequence[Timing]) -> Table:
     for item in timings:
         path = Path(item.file)
         table.add_row(
-            escape(_tail(f"{path.parent.name}/{path.name}", 38)), f"{item.median:.3g}", f"{item.p90:.3g}",
-            f"{item.p99:.3g}", f"{item.per_second:.3g}", f"{item.peak_mib:.0f}", f"{item.speed:.2f}x",
+            escape(_tail(f"{path.parent.name}/{path.name}", 38)), _three(item.median), _three(item.p90),
+            _three(item.p99), _three(item.per_second), f"{item.peak_mib:.0f}", f"{item.speed:.2f}x",
         )  # fmt: skip
     return table
 
@@ -53,7 +53,7 @@ def _boards(estimates: Sequence[tuple[Estimate, Estimate]]) -> Table:
         gain = half.seconds / integer.seconds if integer.seconds else 1.0
         kernels = sum(item.region.calls for item in integer.bounds)
         table.add_row(
-            integer.board.title, f"{half.seconds * 1e3:.3g}", f"{integer.seconds * 1e3:.3g}", f"{gain:.2f}x",
+            integer.board.title, _three(half.seconds * 1e3), _three(integer.seconds * 1e3), f"{gain:.2f}x",
             f"{integer.share('memory'):.0%}", str(kernels),
         )  # fmt: skip
     return table
@@ -87,6 +87,11 @@ def _table(title: str, *columns: str) -> Table:
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     return table
+
+
+def _three(number: float) -> str:
+    """Three digits, and all of them before the point."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _shortened(text: str, width: int) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
+from qcompiler.bench import node_shapes
 from qcompiler.bench.node_cost import operations
 from qcompiler.bench.node_shapes import profile_nodes
 from qcompiler.bench.regions import Precision, Region, fused_regions
@@ -62,6 +64,21 @@ def test_weights_have_shapes_though_onnxruntime_packs_them() -> None:
     assert runs[0].outputs == (("float", (3, 8)),)
     assert runs[0].seconds >= 0
     assert math.isnan(profile_nodes(ir.from_onnx_text(BLOCK), {"x": ones(3, 4)})[0].seconds)
+
+
+def test_a_large_profile_is_cut_to_fewer_whole_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    events = node_shapes._events
+
+    def counted(model: ir.Model, feeds: dict[str, np.ndarray], runs: int, *, prepack: bool) -> dict[str, list[Any]]:
+        asked.append(runs)
+        return events(model, feeds, runs, prepack=prepack)
+
+    monkeypatch.setattr(node_shapes, "_events", counted)
+    monkeypatch.setattr(node_shapes, "_MOST_EVENTS", 20)
+    runs = profile_nodes(ir.from_onnx_text(BLOCK), {"x": ones(3, 4)}, runs=50)
+    assert asked == [1, 5]  # four nodes a run
+    assert all(run.calls == 1 and run.seconds >= 0 for run in runs.values())
 
 
 def test_elementwise_nodes_join_the_product_before_them() -> None:
