@@ -15,7 +15,11 @@ from qcompiler.errors import UsageError
 from qcompiler.graph import constant_array
 from qcompiler.options import CompileOptions
 from qcompiler.passes.rotate.decide import Decision, decide
+from qcompiler.passes.rotate.measure import Measured
+from qcompiler.passes.rotate.rotations import Rotation
+from qcompiler.passes.rotate.search import Search
 from qcompiler.plan import QuantPlan
+from qcompiler.precision import Precisions
 from qcompiler.registry import find_target
 from qcompiler.session import Feeds, Session
 from tests.architectures import canonical, llama, vit
@@ -91,6 +95,22 @@ def test_what_gains_nothing_is_left_alone() -> None:
     )
     every = frozenset(str(node.name) for node in canonical(model).graph)
     assert not decided(model, TOKENS, float_nodes=every).rotations
+
+
+def test_the_greedy_search_takes_surplus_and_never_ends_worse() -> None:
+    residual, heads, down = (Rotation(kind, ("x",)) for kind in ("residual", "heads", "down"))  # type: ignore[arg-type]
+
+    def taken(levels: dict[tuple[Rotation, ...], tuple[float, float]], goal: float = 100.0) -> tuple[Rotation, ...]:
+        seen = {key: Measured(total, judged, {}) for key, (total, judged) in levels.items()}
+        search = Search(canonical(vit(1)), TARGET, [], frozenset(), Precisions(), 0.0, 1, lambda: None, seen)
+        return search.greedy([residual, heads, down], goal)
+
+    alone = {(): (20.0, 20.0), (residual,): (21.0, 21.0), (heads,): (20.2, 20.2), (down,): (24.0, 24.0)}
+    both = {(residual, down): (26.0, 26.0), (heads, down): (24.1, 24.1), (residual, heads, down): (26.2, 26.2)}
+    assert taken(alone | both) == (residual, down)
+    assert taken({(): (20.0, 20.0), (residual,): (19.9, 23.0), (heads,): (20.0, 20.4), (down,): (20.0, 21.4)}) == ()
+    low = {(): (20.0, 20.0), (residual,): (21.0, 21.0), (heads,): (19.0, 19.0)}
+    assert taken(low, goal=15.0) == (residual,)  # nodes are not even measured
 
 
 def test_the_full_search_tries_other_signs() -> None:
