@@ -15,20 +15,21 @@ Labels = Mapping[Strictness, tuple[Sequence[int], Sequence[int]]]
 
 def grow(matching: Matching, labels: Labels, up_to: Strictness) -> None:
     """Grow with strict labels as far as that goes before looser ones are tried."""
-    level = Strictness.CONTENT
+    level = Strictness.EXACT
     while level <= up_to:
         before = len(matching)
-        _spread(matching, labels[level])
-        if level > Strictness.CONTENT and len(matching) > before:
-            level = Strictness.CONTENT
+        spread(matching, labels[level], 0)
+        if level > Strictness.EXACT and len(matching) > before:
+            level = Strictness.EXACT
         elif level == up_to:
             return
         else:
             level = Strictness(level + 1)
 
 
-def _spread(matching: Matching, labels: tuple[Sequence[int], Sequence[int]]) -> None:
-    queue = deque(matching.since(0))
+def spread(matching: Matching, labels: tuple[Sequence[int], Sequence[int]], start: int) -> None:
+    """Grow from the pairs made since there were `start` of them, and from those that this makes."""
+    queue = deque(matching.since(start))
     while queue:
         one, other = queue.popleft()
         known = len(matching)

@@ -44,7 +44,14 @@ def call(number: str = "2.0") -> ir.Model:
     return ir.from_onnx_text(CALL.replace("{2.0}", f"{{{number}}}"))
 
 
-MODELS = {"chain": chain, "qdq": qdq, "loop": loop, "call": call, "cnn": small_cnn, "block": transformer_block}
+def twins(order: str = "g, h, i, j") -> ir.Model:
+    """Two equal pieces with two equal readers each."""
+    return build("m (float[N, 8] x) => (float[N, 8] y) { a = Relu(x) b = Relu(x) c = Tanh(a) d = Tanh(b) e = Tanh(a) "
+                 f"f = Tanh(b) g = Neg(c) h = Neg(d) i = Neg(e) j = Neg(f) y = Sum({order}) }}")  # fmt: skip
+
+
+MODELS = {"chain": chain, "twins": twins, "qdq": qdq, "loop": loop, "call": call, "cnn": small_cnn,
+          "block": transformer_block}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -93,6 +100,16 @@ def test_axes_as_attribute_and_as_input() -> None:
     after = build(text.format("ReduceMean<keepdims = 0>(x, axes)"), 18, axes=np.array([1]))
     assert lines(diff(before, after), Level.INTERFACE) == ["opset ai.onnx: 17 -> 18"]
     assert list(diff(before, after).counts) == [Level.INTERFACE]
+
+
+def test_a_default_that_another_opset_has_changed() -> None:
+    text = "m (float[N, 8, 4] x) => (float[N, 8, 4] y) { [top] y = Softmax(x) }"
+    assert lines(diff(build(text, 12), build(text, 13)), Level.STRUCTURE) == ["Softmax axis: 1 -> -1 (top)"]
+
+
+@pytest.mark.parametrize("order", ["g, i, h, j", "j, g, h, i", "h, g, j, i"])
+def test_equal_pieces_keep_together(order: str) -> None:
+    assert (diff(twins(), renamed(twins(order))).level or Level.NAMES) is Level.NAMES
 
 
 Edit = Callable[[onnx.GraphProto], None]
