@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +17,6 @@ LOWEST, STEPS = 0.05, 6
 """OS+ lowers the threshold to this share of the largest magnitude, in equal ratios. An absolute bound (1 in the
 released code) fits no small model."""
 ALPHAS = (0.4, 0.6, 0.8)
-PERCENTILE = 99.5
 FLOOR = 1e-4
 """Smallest magnitude of a channel, as a share of the largest, that a scale is taken from."""
 DEAD = 1e-5
@@ -31,14 +30,27 @@ class Choice:
     Attributes:
         losses: Method to its least loss.
         best: Method to the parameters that gave it, by channel of the source.
+        places: Method to the place of these among the `proposals`.
     """
 
     losses: dict[str, float] = field(default_factory=dict)
     best: dict[str, ShiftScale] = field(default_factory=dict)
+    places: dict[str, int] = field(default_factory=dict)
 
 
-def choose(site: Site, seen: Rows, rows: Reals, methods: tuple[str, ...], precisions: Precisions) -> Choice:
-    """The best parameters of each method at this site, made from `seen`, by the error of its readers on `rows`.
+def choose(site: Site, seen: Rows, rows: Reals, methods: Sequence[str], precisions: Precisions) -> Choice:
+    """The best parameters of each method at this site, made from `seen`, by the error of its readers on `rows`."""
+    loss = SiteLoss(site, rows, precisions)
+    choice = Choice({"none": loss()})
+    for place, (method, made) in enumerate(proposals(site, seen, methods)):
+        found = loss(_to_readers(site, made))
+        if found < choice.losses.get(method, np.inf):
+            choice.losses[method], choice.best[method], choice.places[method] = found, made, place
+    return choice
+
+
+def proposals(site: Site, seen: Rows, methods: Sequence[str]) -> Iterator[tuple[str, ShiftScale]]:
+    """What is tried, in the same order for any rows.
 
     shift: z is the centre of each channel, of its bounds or of its percentiles, or its mean, which leaves no error of
     rounded weights that all rows have in common. os_plus: behind each of these s_j = max(1, max|x_j| / t), the
@@ -48,30 +60,21 @@ def choose(site: Site, seen: Rows, rows: Reals, methods: tuple[str, ...], precis
     activations in place of the first layer's weights.
     smooth_shift: the same behind each shift. outlier_tune: see `_full_fold`.
     """
-    loss = SiteLoss(site, rows, precisions)
-    choice = Choice({"none": loss()}, {})
-
-    def consider(method: str, made: ShiftScale) -> None:
-        found = loss(_to_readers(site, made))
-        if found < choice.losses.get(method, np.inf):
-            choice.losses[method], choice.best[method] = found, made
-
     zero: Reals = np.zeros(site.sources)
     if "smooth" in methods:
         for alpha in ALPHAS:
-            consider("smooth", ShiftScale(zero, _smooth(site, seen, zero, alpha)))
+            yield "smooth", ShiftScale(zero, _smooth(site, seen, zero, alpha))
     for shift in _shifts(site, seen) if site.shifts else [zero]:
-        if site.shifts:
-            consider("shift", ShiftScale(shift, np.ones(site.sources)))
+        if "shift" in methods and site.shifts:
+            yield "shift", ShiftScale(shift, np.ones(site.sources))
         if "os_plus" in methods:
             for scale in _thresholds(site, seen, shift):
-                consider("os_plus", ShiftScale(shift, scale))
+                yield "os_plus", ShiftScale(shift, scale)
         if "smooth_shift" in methods and site.shifts:
             for alpha in ALPHAS:
-                consider("smooth_shift", ShiftScale(shift, _smooth(site, seen, shift, alpha)))
+                yield "smooth_shift", ShiftScale(shift, _smooth(site, seen, shift, alpha))
     if "outlier_tune" in methods:
-        consider("outlier_tune", _full_fold(site, seen))
-    return choice
+        yield "outlier_tune", _full_fold(site, seen)
 
 
 def _full_fold(site: Site, seen: Rows) -> ShiftScale:
@@ -112,7 +115,7 @@ def _reduced(site: Site, array: Reals, pick: np.ufunc, start: float) -> Reals:
 def _shifts(site: Site, seen: Rows) -> Iterator[Reals]:
     low, high = _bounds(site, seen)
     yield (low + high) / 2
-    inner = [np.percentile(seen.rows, place, axis=0) for place in (100 - PERCENTILE, PERCENTILE)]
+    inner = seen.inner
     yield (_reduced(site, inner[0], np.minimum, np.inf) + _reduced(site, inner[1], np.maximum, -np.inf)) / 2
     mean = _reduced(site, seen.rows.mean(0), np.add, 0.0)
     yield mean if site.to_source is None else mean / np.bincount(site.to_source, minlength=site.sources)

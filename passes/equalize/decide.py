@@ -6,13 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
 import onnx_ir as ir
 
-from qcompiler.passes.equalize.choose_shift_scale import Choice, choose
+from qcompiler.passes.equalize.choose_shift_scale import Choice, choose, proposals
 from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScale
-from qcompiler.passes.equalize.sample_rows import sample_rows
+from qcompiler.passes.equalize.sample_rows import Rows, sample_each
 from qcompiler.passes.equalize.trials import Measured, Trials
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.quant.switched_model import decibels
@@ -37,8 +38,8 @@ WORTH_FACTORS = 0.8
 GAIN = 0.5
 """Decibels at the outputs that rewrites have to gain, without and with added nodes: less is within the measurement."""
 GAIN_NODES = 1.5
-ENOUGH, EVERY = 8, 4
-"""From so many samples on, every fourth only judges: the largest value of a channel is that of the samples it was
+ENOUGH, EVERY = 8, 2
+"""From so many samples on, every second only judges: the largest value of a channel is that of the samples it was
 taken from, and scales taken from a few of them looked 6 dB better on the same ones than on others."""
 POLICIES: Mapping[str, Mapping[Kind, tuple[str, ...]]] = {
     "no_nodes": {},
@@ -94,8 +95,8 @@ def decide(
     apart = len(feeds) >= ENOUGH
     judges = feeds[EVERY - 1 :: EVERY] if apart else feeds
     shown = [feed for index, feed in enumerate(feeds) if index % EVERY != EVERY - 1] if apart else feeds
-    seen = sample_rows(model, sites, shown, threads=threads)
-    others = sample_rows(model, sites, judges, threads=threads) if apart else seen
+    rows = sample_each(model, sites, [shown, judges] if apart else [shown], threads=threads)
+    seen, others = rows[0], rows[-1]
     choices = {}
     for site in sites:
         choices[site.name] = choose(site, seen[site.name], others[site.name].rows, METHODS[method], precisions)
@@ -111,16 +112,24 @@ def decide(
         )  # fmt: skip
         measured = trials.measure({"none": {}} | ({"no_nodes": free} if free else {}))
         progress()
-        if free and measured["no_nodes"].tuned - measured["none"].tuned >= GAIN:
+        if free and measured["no_nodes"].gains(measured["none"], GAIN):
             best = "no_nodes"
         if costly and measured[best].tuned < goal:
             more = trials.measure(costly)
             for name, found in more.items():
-                if found.tuned - measured[best].tuned >= GAIN_NODES:
+                if found.gains(measured[best], GAIN_NODES):
                     best = name
                 measured[name] = found
             progress()
-    parameters = tried.get(best, {})
+    taken = tried.get(best, {})
+    parameters = taken
+    if apart:
+        both = {site.name: seen[site.name].merge(others[site.name]) for site in sites if site.name in taken}
+        parameters = {
+            site.name: _again(site, both[site.name], choices[site.name], taken[site.name], METHODS[method])
+            for site in sites
+            if site.name in taken
+        }
     facts = {
         "method": method,
         "samples": len(shown),
@@ -129,7 +138,7 @@ def decide(
         "sqnr_judged": {name: round(value.judged, 2) for name, value in measured.items()},
         "sqnr_tuned": {name: round(value.tuned, 2) for name, value in measured.items()},
         "taken": best,
-        "sites": {site.name: _described(site, choices[site.name], parameters.get(site.name)) for site in sites},
+        "sites": {site.name: _described(site, choices[site.name], taken.get(site.name)) for site in sites},
         "added_nodes": _added(model, parameters),
         "seconds": round(time.perf_counter() - start, 1),
     }
@@ -158,6 +167,12 @@ def _pick(
         if best is not None:
             made[site.name] = choice.best[best]
     return made
+
+
+def _again(site: Site, seen: Rows, choice: Choice, taken: ShiftScale, methods: Sequence[str]) -> ShiftScale:
+    """The same proposal made from more samples: bounds of channels grow with their number."""
+    place = next(choice.places[name] for name, made in choice.best.items() if made is taken)
+    return next(islice(proposals(site, seen, methods), place, None))[1]
 
 
 def _same(one: Parameters, other: Parameters) -> bool:

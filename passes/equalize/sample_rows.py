@@ -14,6 +14,7 @@ from qcompiler.passes.quant.select_sites import source_of
 from qcompiler.passes.sites.records import Kind, Reals, Site
 from qcompiler.session import Feeds, Session
 
+PERCENTILE = 99.5
 ROWS = 512
 """Rows kept of each site, over all samples."""
 TENSORS_AT_ONCE = 64
@@ -34,6 +35,7 @@ class Rows:
         self._centres: Reals = np.zeros(channels)
         self._samples = 0
         self._parts: list[Reals] = []
+        self._inner: tuple[Reals, Reals] | None = None
 
     def add(self, seen: Reals, count: int) -> None:
         """Take `count` of the rows of one sample, and the bounds of all."""
@@ -43,8 +45,17 @@ class Rows:
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
         self._centres += (low.astype(np.float64) + high) / 2
         self._samples += 1
+        self._inner = None
         taken = np.linspace(0, len(seen) - 1, min(count, len(seen))).astype(int)
         self._parts = [*self._parts, seen[taken]]
+
+    def merge(self, other: Rows) -> Rows:
+        """What both have seen."""
+        made = Rows(self.low.size)
+        made.low, made.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        made._centres, made._samples = self._centres + other._centres, self._samples + other._samples
+        made._parts = [*self._parts, *other._parts]
+        return made
 
     @property
     def rows(self) -> Reals:
@@ -54,6 +65,14 @@ class Rows:
         return self._parts[0]
 
     @property
+    def inner(self) -> tuple[Reals, Reals]:
+        """Percentiles of each channel: 100 - PERCENTILE, and PERCENTILE."""
+        if self._inner is None:
+            low, high = np.percentile(self.rows, (100 - PERCENTILE, PERCENTILE), axis=0)
+            self._inner = low, high
+        return self._inner
+
+    @property
     def centre(self) -> Reals:
         """Middle of each channel's bounds in a sample, averaged over samples."""
         return self._centres / max(1, self._samples)
@@ -61,18 +80,26 @@ class Rows:
 
 def sample_rows(model: ir.Model, sites: Sequence[Site], feeds: Sequence[Feeds], *, threads: int = 0) -> dict[str, Rows]:
     """Run the samples and keep rows by tensor: of each site, and of `tensors_beside` it; padding is left out."""
+    return sample_each(model, sites, [feeds], threads=threads)[0]
+
+
+def sample_each(
+    model: ir.Model, sites: Sequence[Site], sets: Sequence[Sequence[Feeds]], *, threads: int = 0
+) -> list[dict[str, Rows]]:
+    """The same for several sets of samples."""
     inputs = input_specs(model)
     mask = find_mask(inputs)
     tensors = {site.name: (site.value, site.channels, site.axis) for site in sites}
     for site in sites:
         tensors |= {str(value.name): (value, channels, axis) for value, channels, axis in tensors_beside(site)}
-    found = {name: Rows(channels) for name, (_, channels, _) in tensors.items()}
-    count = max(1, ROWS // max(1, len(feeds)))
+    found = [{name: Rows(channels) for name, (_, channels, _) in tensors.items()} for _ in sets]
     names = list(tensors)
     for first in range(0, len(names), TENSORS_AT_ONCE):
         part = names[first : first + TENSORS_AT_ONCE]
         session = Session(model, part, threads=threads)
-        for feed in feeds:
+        for rows, feed, count in (
+            (rows, feed, len(feeds)) for rows, feeds in zip(found, sets, strict=True) for feed in feeds
+        ):
             outputs = session.run_sample(feed)
             real = padding(feed, mask)
             for name in part:
@@ -84,7 +111,7 @@ def sample_rows(model: ir.Model, sites: Sequence[Site], feeds: Sequence[Feeds], 
                     axes = masked_axes(symbolic_shape(value), array.shape, mask, (real.shape[0], real.shape[1]))
                     if axes is not None and array.ndim - 1 not in axes.sequence:
                         array = drop_padding(array, real, axes)
-                found[name].add(array.reshape(-1, channels).astype(np.float32), count)
+                rows[name].add(array.reshape(-1, channels).astype(np.float32), max(1, ROWS // count))
     return found
 
 

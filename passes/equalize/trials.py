@@ -11,15 +11,16 @@ import onnx_ir as ir
 
 from qcompiler.calibration.observers import Histogram
 from qcompiler.calibration.runner import calibrate
+from qcompiler.calibration.thresholds import least_error_threshold
 from qcompiler.graph import LAYOUT_OPS, FreshNames, constant_array
 from qcompiler.passes.equalize.fold_shift_scale import ShiftScale
 from qcompiler.passes.equalize.sample_rows import Rows, input_axis, values_of
 from qcompiler.passes.equalize.trial_graph import add_behind, add_input, surround
 from qcompiler.passes.equalize.trial_weights import moved_by, rounded_weights
-from qcompiler.passes.quant.choose_ranges import FEWEST_SAMPLES, candidates
+from qcompiler.passes.quant.choose_ranges import FEWEST_SAMPLES
 from qcompiler.passes.quant.keep_sensitive_float import WORTH
 from qcompiler.passes.quant.make_plan import make_plan
-from qcompiler.passes.quant.racing import race
+from qcompiler.passes.quant.racing import race, standard_error
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.quant.switched_model import NO_NOISE, SwitchedModel, decibels
 from qcompiler.passes.sites.records import Kind, Reals, Site
@@ -27,6 +28,9 @@ from qcompiler.plan import QuantPlan
 from qcompiler.precision import Precisions
 from qcompiler.session import Arrays, Feeds
 from qcompiler.target import Target
+
+POWERS = (1.5, 2.0, 3.0)
+"""Clipping rules that a trial takes, of those that tuning has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +50,23 @@ class Measured:
         total: Everything is quantized.
         judged: Without the attention products, where they may stay float; else as `total`.
         tuned: Which of both tuning will come to.
+        levels: `judged` by sample.
     """
 
     power: float
     total: float
     judged: float
     tuned: float
+    levels: tuple[float, ...]
+
+    def gains(self, other: Measured, least: float) -> bool:
+        """Whether this is better than the other by so many dB, and that by one standard error of what samples say.
+
+        Samples are paired; a deviation of 1 dB is taken for granted, which few samples that agree do not rule out.
+        """
+        differences = [mine - its for mine, its in zip(self.levels, other.levels, strict=False)]
+        error = standard_error(differences, 1.0) if len(differences) > 1 else 1.0
+        return self.tuned - other.tuned >= least + error
 
 
 class Trials:
@@ -93,7 +108,11 @@ class Trials:
         self._sites = {site.name: site for site in sites}
         self._chosen = chosen = select_sites(model, target.placement, float_nodes, precisions)
         table = calibrate(model, sorted(set(chosen.sources.values())), shown, threads=threads)
-        thresholds = candidates(table.tensors, chosen.steps)
+        seen_of = {name: item for name, item in table.tensors.items() if item.count}
+        thresholds = {
+            power: {name: least_error_threshold(item, power, chosen.steps(name)) for name, item in seen_of.items()}
+            for power in POWERS
+        }
         self._plan = make_plan(model, target, chosen, thresholds[2.0])
         self._scales = {
             power: _scales(make_plan(model, target, chosen, found, self._plan.weights))
@@ -132,10 +151,10 @@ class Trials:
         power = max((item for item in levels if len(levels[item]) == longest), key=lambda item: fmean(levels[item]))
         judged = fmean(levels[power])
         if self._judged == self._every:
-            return Measured(power, judged, judged, judged)
+            return Measured(power, judged, judged, judged, tuple(levels[power]))
         total = decibels(trial.session.noise(self._every, trial.scales[power], samples=min(longest, FEWEST_SAMPLES)))
         left = total >= self._goal or judged - total < WORTH
-        return Measured(power, total, judged, total if left else judged)
+        return Measured(power, total, judged, total if left else judged, tuple(levels[power]))
 
     def _trial(self, parameters: Mapping[str, ShiftScale]) -> Trial:
         fresh = {name: made for name, made in parameters.items() if self._known.get(name, (None,))[0] is not made}
@@ -188,7 +207,7 @@ class Trials:
         low, high = (rows.low - shift) / scale, (rows.high - shift) / scale
         found = replace(found, low=min(found.low, float(low.min())), high=max(found.high, float(high.max())))
         count = self._chosen.steps(self._chosen.sources[tensor])
-        return {power: values[""] / count for power, values in candidates({"": found}, lambda _: count).items()}
+        return {power: least_error_threshold(found, power, count) / count for power in POWERS}
 
     def _tensors(self, site: Site) -> dict[str, tuple[int, ...]]:
         """The quantized tensors whose channels shift and scale change, with the form of a row of channels in them.

@@ -59,12 +59,12 @@ def race(
         if index % 2 == 0:
             continue
         gaps = {item: [a - b for a, b in zip(measured[best], measured[item], strict=True)] for item in alive}
-        alive = [item for item in alive if fmean(gaps[item]) <= 2 * _standard_error(gaps[item], deviation)]
-        if index + 1 >= fewest and all(_standard_error(gaps[item], 0.0) <= ENOUGH for item in alive):
+        alive = [item for item in alive if fmean(gaps[item]) <= 2 * standard_error(gaps[item], deviation)]
+        if index + 1 >= fewest and all(standard_error(gaps[item], 0.0) <= ENOUGH for item in alive):
             break
     return Race(best, tuple(alive), measured)
 
 
-def _standard_error(values: Sequence[float], prior: float) -> float:
+def standard_error(values: Sequence[float], prior: float) -> float:
     """Of the mean, where `prior` is added to the deviation of the values."""
     return math.sqrt((variance(values) + prior * prior) / len(values))

@@ -12,7 +12,7 @@ from qcompiler.calibration.runner import calibrate
 from qcompiler.numerics import dequantize, quantize
 from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScale
 from qcompiler.passes.equalize.sample_rows import sample_rows
-from qcompiler.passes.equalize.trials import Trials
+from qcompiler.passes.equalize.trials import POWERS, Trials
 from qcompiler.passes.quant.choose_ranges import candidates
 from qcompiler.passes.quant.make_plan import make_plan
 from qcompiler.passes.quant.select_sites import select_sites
@@ -78,7 +78,7 @@ def test_a_trial_is_the_rewritten_model(build: Callable[[int], ir.Model]) -> Non
     wanted = SwitchedModel(rounded(real, plan), plan, FEEDS, threads=1)
     wanted._references = {index: exact._reference(index) for index in range(len(FEEDS))}
     assert decibels(trial.session.noise(())) == pytest.approx(decibels(wanted.noise(())), abs=0.05)
-    for power, found in thresholds.items():
+    for power, found in ((power, thresholds[power]) for power in POWERS):
         scales = {name: float(quant.scale) for name, quant in make_plan(real, TARGET, chosen, found).tensors.items()}
         assert sorted(trial.scales[power].values()) == pytest.approx(sorted(scales.values()), rel=1e-3)
         for nodes in [*([name] for name in plan.nodes), list(plan.nodes)]:
