@@ -98,7 +98,7 @@ def test_what_gains_nothing_is_left_alone() -> None:
 
 
 def test_the_greedy_search_takes_surplus_and_never_ends_worse() -> None:
-    residual, heads, down = (Rotation(kind, ("x",)) for kind in ("residual", "heads", "down"))  # type: ignore[arg-type]
+    residual, heads, down = (Rotation(kind, ("x",)) for kind in ("residual", "heads", "down"))
 
     def taken(levels: dict[tuple[Rotation, ...], tuple[float, float]], goal: float = 100.0) -> tuple[Rotation, ...]:
         seen = {key: Measured(total, judged, {}) for key, (total, judged) in levels.items()}
