@@ -37,6 +37,8 @@ TABLE: dict[str, str] = {
     "lay-channels-last": "qcompiler.passes.recurrence.lay_channels_last:LayChannelsLast",
     "chunk-scan": "qcompiler.passes.recurrence.chunk_scan:ChunkScan",
     "recognise-recurrences": "qcompiler.passes.recurrence.recognise_recurrences:RecogniseRecurrences",
+    "roll-up-steps": "qcompiler.passes.recurrence.roll_up_steps:RollUpSteps",
+    "loop-to-scan": "qcompiler.passes.recurrence.loop_to_scan:LoopToScan",
     "hoist-from-scan": "qcompiler.passes.recurrence.hoist_from_scan:HoistFromScan",
     "sort-nodes": "qcompiler.passes.cleanup.sort_nodes:SortNodes",
 }
