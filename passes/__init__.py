@@ -39,6 +39,8 @@ TABLE: dict[str, str] = {
     "recognise-recurrences": "qcompiler.passes.recurrence.recognise_recurrences:RecogniseRecurrences",
     "roll-up-steps": "qcompiler.passes.recurrence.roll_up_steps:RollUpSteps",
     "loop-to-scan": "qcompiler.passes.recurrence.loop_to_scan:LoopToScan",
+    "time-first": "qcompiler.passes.recurrence.time_first:TimeFirst",
+    "inline-branches": "qcompiler.passes.normalize.inline_branches:InlineBranches",
     "hoist-from-scan": "qcompiler.passes.recurrence.hoist_from_scan:HoistFromScan",
     "sort-nodes": "qcompiler.passes.cleanup.sort_nodes:SortNodes",
 }

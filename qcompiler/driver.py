@@ -47,7 +47,7 @@ from qcompiler.passes.quant.quantize_weights import QuantizeWeights
 from qcompiler.passes.quant.select_sites import Sites, select_sites
 from qcompiler.passes.quant.tune_plan import tune_plan
 from qcompiler.passes.quant.zero_points import choose_zero_points
-from qcompiler.passes.recurrence.pipeline import recurrence_passes
+from qcompiler.passes.recurrence.pipeline import recurrence_passes, scan_passes
 from qcompiler.passes.rotate.run import rotate
 from qcompiler.pipeline import Hook, Pass, PassRun, Pipeline, diagnostics_of
 from qcompiler.plan import QuantPlan
@@ -232,7 +232,8 @@ class _Run:
         """
         target = self.target
         forms = [
-            *normalize_passes(target.opset, target.native_ops), *canonical_passes(target.opset, target.native_ops),
+            *scan_passes(), *normalize_passes(target.opset, target.native_ops),
+            *canonical_passes(target.opset, target.native_ops),
             *recurrence_passes(target.scan_form),
         ]  # fmt: skip
         passes = self.edited([*forms, *fold_passes()])

@@ -11,6 +11,9 @@ from qcompiler.graph import constant_array, is_constant
 from qcompiler.passes.normalize.shape_values import dims_of
 from qcompiler.pipeline import Outcome, Pass
 
+_BEYOND = 2**31 - 1
+"""The end of a Slice that exporters write for "all"."""
+
 
 @dataclass(frozen=True)
 class DropNoOps(Pass):
@@ -53,10 +56,29 @@ def is_no_op(node: ir.Node) -> bool:
         return held is not None and list(held.value) == list(range(len(held.value)))
     if op in ("Reshape", "Expand"):
         return _keeps_shape(node, data, output)
+    if op == "Slice":
+        return _takes_all(node, data)
     if op == "Pad":
         pads = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
         return pads is not None and not pads.any()
     return False
+
+
+def _takes_all(node: ir.Node, data: ir.Value) -> bool:
+    """From 0 to beyond the end, one by one."""
+    if len(node.inputs) < 3 or data.shape is None:
+        return False
+    starts, ends = constant_array(node.inputs[1]), constant_array(node.inputs[2])
+    held = [constant_array(value) for value in node.inputs[3:]]
+    if starts is None or ends is None or starts.any() or any(item is None for item in held):
+        return False
+    axes = range(ends.size) if not held or held[0] is None else held[0].reshape(-1).tolist()
+    if len(held) > 1 and held[1] is not None and (held[1] != 1).any():
+        return False
+    sizes = [data.shape[axis] for axis in axes]
+    far = [end >= _BEYOND or (isinstance(size, int) and end >= size)
+           for size, end in zip(sizes, ends.reshape(-1).tolist(), strict=True)]  # fmt: skip
+    return all(far)
 
 
 def _keeps_shape(node: ir.Node, data: ir.Value, output: ir.Value) -> bool:

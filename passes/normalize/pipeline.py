@@ -10,6 +10,7 @@ from qcompiler.passes.normalize.convert_opset import ConvertOpset
 from qcompiler.passes.normalize.expand_operators import ExpandOperators
 from qcompiler.passes.normalize.fold_constants import FoldConstants
 from qcompiler.passes.normalize.infer_shapes import InferShapes
+from qcompiler.passes.normalize.inline_branches import InlineBranches
 from qcompiler.passes.normalize.inline_functions import InlineFunctions
 from qcompiler.passes.normalize.lift_constants import LiftConstants
 from qcompiler.passes.normalize.name_everything import NameEverything
@@ -43,6 +44,7 @@ def normalize_passes(opset: int, native_ops: frozenset[str] = COMMON_OPS) -> tup
         FoldConstants(),
         DropUnused(),
         SettleShapes(),  # again: folded shape operands tell more
+        InlineBranches(),  # on conditions that folding found
         DropNoOps(),
         MergeEqualNodes(),
         DropUnused(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -67,10 +68,22 @@ class Builder:
         self.graph.insert_before(anchor, self.nodes)
         self.nodes = []
 
+    def discard(self) -> None:
+        """Forget what was written; its nodes read nothing any more."""
+        detach(self.nodes)
+        self.nodes = []
+
     def insert_after(self, anchor: ir.Node) -> None:
         """Put what was written behind `anchor`."""
         self.graph.insert_after(anchor, self.nodes)
         self.nodes = []
+
+
+def detach(nodes: Iterable[ir.Node]) -> None:
+    """Nodes that come into no graph leave no trace among the readers of what they read."""
+    for node in nodes:
+        for place in range(len(node.inputs)):
+            node.replace_input_with(place, None)
 
 
 def rename_to(old: ir.Value, new: ir.Value) -> None:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from qcompiler.graph import FreshNames, constant_array, rank
 from qcompiler.passes.normalize.operators import has_subgraph, is_deterministic
+from qcompiler.passes.recurrence.build import detach
 
 _SMALL = 64
 """Elements up to which constants are compared."""
@@ -54,6 +55,21 @@ class Columns:
     sources: list[Source] = field(default_factory=list)
     merged: set[ir.Node] = field(default_factory=set)
     _known: dict[tuple[int, ...], ir.Value] = field(default_factory=dict)
+
+    def attempt(self, column: Sequence[ir.Value | None]) -> ir.Value | None:
+        """`value_of`; where the steps differ, everything is as before.
+
+        Raises:
+            StepsDiffer: As `value_of`.
+        """
+        nodes, sources, merged, known = len(self.nodes), len(self.sources), set(self.merged), dict(self._known)
+        try:
+            return self.value_of(column)
+        except StepsDiffer:
+            detach(self.nodes[nodes:])
+            del self.nodes[nodes:], self.sources[sources:]
+            self.merged, self._known = merged, known
+            raise
 
     def value_of(self, column: Sequence[ir.Value | None]) -> ir.Value | None:
         """The body's value for a column: one entry a step.
@@ -113,17 +129,19 @@ class Columns:
     def _taken(self, first: ir.Node, nodes: list[ir.Node], values: list[ir.Value]) -> ir.Value | None:
         """A Gather or Slice of one place each; None where it is something else."""
         data = first.inputs[0] if first.inputs else None
-        if first.op_type not in ("Gather", "Slice") or data is None or any(node.inputs[0] is not data for node in nodes):
+        if first.op_type not in ("Gather", "Slice") or data is None:
+            return None
+        if any(node.inputs[0] is not data for node in nodes):
             return None
         dims = rank(data)
-        places = [_place(node, dims) for node in nodes]
-        if any(place is None for place in places):
+        places = [place for node in nodes if (place := _place(node, dims)) is not None]
+        if len(places) < len(nodes):
             return None
-        axes = {place[1] for place in places if place is not None}
-        keeps = {place[2] for place in places if place is not None}
+        axes = {place[1] for place in places}
+        keeps = {place[2] for place in places}
         if len(axes) != 1 or len(keeps) != 1:
             raise StepsDiffer(f"{first.op_type} takes other axes in other steps")
-        return self._along(data, [place[0] for place in places if place is not None], axes.pop(), keeps.pop(), values[0])
+        return self._along(data, [place[0] for place in places], axes.pop(), keeps.pop(), values[0])
 
     def _split(self, node: ir.Node, values: list[ir.Value]) -> ir.Value:
         """Outputs of one Split, each of one place."""
@@ -170,7 +188,9 @@ def _equal_constants(values: list[ir.Value]) -> bool:
         return False
     for value in values[1:]:
         array = constant_array(value)
-        if array is None or array.dtype != first.dtype or array.shape != first.shape or array.tobytes() != first.tobytes():
+        if array is None or (array.dtype, array.shape) != (first.dtype, first.shape):
+            return False
+        if array.tobytes() != first.tobytes():
             return False
     return True
 

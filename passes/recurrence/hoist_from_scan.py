@@ -84,6 +84,7 @@ class _Hoist:
         self.changed |= any(chain for _, chain in chains)
         self.changed |= drop_unused_inputs(self.parts)
         if not self.changed:
+            self.make.discard()
             return False
         self.make.insert_before(self.parts.node)
         scan = write_scan(self.parts)

@@ -7,14 +7,35 @@ from qcompiler.passes.cleanup.drop_unused import DropUnused
 from qcompiler.passes.cleanup.merge_equal_nodes import MergeEqualNodes
 from qcompiler.passes.cleanup.sort_nodes import SortNodes
 from qcompiler.passes.normalize.infer_shapes import InferShapes
+from qcompiler.passes.normalize.lift_constants import LiftConstants
+from qcompiler.passes.normalize.name_everything import NameEverything
 from qcompiler.passes.normalize.settle_shapes import SettleShapes
 from qcompiler.passes.recurrence.chunk_scan import ChunkScan
 from qcompiler.passes.recurrence.group_factors import GroupFactors
 from qcompiler.passes.recurrence.hoist_from_scan import HoistFromScan
 from qcompiler.passes.recurrence.lay_channels_last import LayChannelsLast
+from qcompiler.passes.recurrence.loop_to_scan import LoopToScan
 from qcompiler.passes.recurrence.recognise_recurrences import RecogniseRecurrences
+from qcompiler.passes.recurrence.roll_up_steps import RollUpSteps
+from qcompiler.passes.recurrence.time_first import TimeFirst
 from qcompiler.pipeline import Pass
 from qcompiler.target import ScanForm
+
+
+def scan_passes() -> tuple[Pass, ...]:
+    """Loops and written out steps to Scan, before normalization: it then sees few nodes in place of many thousands."""
+    return (
+        LiftConstants(),
+        SortNodes(),
+        NameEverything(),
+        InferShapes(),  # axes counted from the end
+        RollUpSteps(),
+        DropUnused(),
+        SettleShapes(),  # how many turns a Loop takes, along which sizes
+        LoopToScan(),
+        LiftConstants(),
+        DropUnused(),
+    )
 
 
 def recurrence_passes(form: ScanForm) -> tuple[Pass, ...]:
@@ -23,6 +44,8 @@ def recurrence_passes(form: ScanForm) -> tuple[Pass, ...]:
     if form.channels_last:
         layouts.append(LayChannelsLast())
     return (
+        TimeFirst(),  # the rewrites know scans along the first axis
+        InferShapes(),  # with the sizes that time-first wrote on bodies
         RecogniseRecurrences(),  # before: the roles are of the model's own tensors
         GroupFactors(),  # x * dt can leave the body once it is a product of its own
         HoistFromScan(),

@@ -12,7 +12,7 @@ from qcompiler.graph import LAYOUT_OPS, all_nodes
 from qcompiler.passes.canonical.forms import Form, form_of
 from qcompiler.passes.recurrence.roles import TensorRole, give_role
 from qcompiler.passes.recurrence.scans import ScanParts, read_scan
-from qcompiler.passes.recurrence.step_roles import Step, step_roles
+from qcompiler.passes.recurrence.step_roles import NO_EXPONENTIAL, Step, step_roles
 from qcompiler.pipeline import Outcome, Pass, Skip
 
 _FARTHEST = 8
@@ -126,7 +126,8 @@ def _steps(graph: ir.Graph) -> Iterable[Found | Skip]:
         roles = step_roles(Step(old, output, read, lambda value: value))
         site = str(output.name)
         if isinstance(roles, str):
-            yield Skip(site, roles)
+            if roles is not NO_EXPONENTIAL:  # any sum of an input and a product looks like a step so far
+                yield Skip(site, roles)
             continue
         roles |= {TensorRole.FIRST_STATE: old, TensorRole.LAST_STATE: output}
         yield site, roles, None if read is None else read.outputs[0]

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.graph import FreshNames, constant_array, rank
-from qcompiler.passes.recurrence.build import Builder, rename_to
+from qcompiler.passes.recurrence.build import Builder, detach, rename_to
 from qcompiler.passes.recurrence.columns import Columns, StepsDiffer
 from qcompiler.passes.recurrence.step_chains import Chain, find_chains
 from qcompiler.pipeline import Outcome, Pass, Skip
@@ -68,12 +68,22 @@ def _roll_up(graph: ir.Graph, chain: Chain, fresh: FreshNames) -> None:
     like = chain.adds[-1].outputs[0]
     old = ir.Value(name=fresh(f"{stem}_before_step"), type=like.type, shape=like.shape)
     columns = Columns(chain.before, chain.after, old, fresh)
+    try:
+        _merge(graph, chain, columns, fresh)
+    except StepsDiffer:
+        detach(columns.nodes)
+        raise
+
+
+def _merge(graph: ir.Graph, chain: Chain, columns: Columns, fresh: FreshNames) -> None:
     new = columns.value_of(chain.after)
     assert new is not None
     collected = [_collect(columns, node, len(chain.adds)) for node in _collectors(chain)]
     outputs = [item for item in collected if item is not None]
-    if not columns.sources or not outputs:
-        raise StepsDiffer("nothing collects what the steps give" if columns.sources else "nothing goes along the steps")
+    if not columns.sources:
+        raise StepsDiffer("nothing goes along the steps")
+    if not outputs:
+        raise StepsDiffer("nothing collects what the steps give")
     _check_readers(chain, columns, {item.node for item in outputs})
     _write(graph, chain, columns, new, outputs, fresh)
 
@@ -106,7 +116,7 @@ def _collect(columns: Columns, node: ir.Node, count: int) -> _Collected | None:
         inner_column = [_without_axis(value, axis, dims) for value in column]
         stacked = all(value is not None for value in inner_column)
         try:
-            inner = columns.value_of(inner_column if stacked else column)
+            inner = columns.attempt(inner_column if stacked else column)
         except StepsDiffer:
             if backwards:
                 raise

@@ -133,6 +133,27 @@ def write_scan(parts: ScanParts) -> ir.Node:
     return new
 
 
+def settle_sizes(parts: ScanParts) -> bool:
+    """Sizes that are known outside of the body are known inside; inference looks only from outside in.
+
+    Returns:
+        Whether anything was learnt: shapes inside should be inferred again.
+    """
+    pairs = [(state.first.shape, state.old) for state in parts.states]
+    for item in parts.inputs:
+        sizes = None if item.outer.shape is None else list(item.outer.shape)
+        pairs.append((None if sizes is None else ir.Shape(sizes[: item.axis] + sizes[item.axis + 1 :]), item.inner))
+    changed = False
+    for outer, inner in pairs:
+        if outer is None or (inner.shape is not None and len(inner.shape) != len(outer)):
+            continue
+        before = list(outer) if inner.shape is None else list(inner.shape)
+        after = [size if isinstance(size, int) else old for size, old in zip(outer, before, strict=True)]
+        if inner.shape is None or after != before:
+            inner.shape, changed = ir.Shape(after), True
+    return changed
+
+
 def drop_unused_inputs(parts: ScanParts) -> bool:
     """Scan inputs that no step reads leave the lists, but for one, which says how many steps there are."""
     used = [item for item in parts.inputs if item.inner.uses() or item.inner.is_graph_output()]

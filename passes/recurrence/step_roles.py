@@ -16,6 +16,7 @@ _MOVES = LAYOUT_OPS | {"Cast", "Gather", "Slice", "Split", "Expand"}
 _FARTHEST = 64
 """Nodes that a search passes at most."""
 
+NO_EXPONENTIAL = "the factor of its state is no exponential"
 Outside = Callable[[ir.Value], ir.Value]
 """What a value of a step is outside of the step; itself where it is neither inside nor along time."""
 
@@ -48,7 +49,7 @@ def step_roles(step: Step) -> dict[TensorRole, ir.Value] | str:
     decays = [value for value in _operands(kept) if value is not step.old]
     exponent = _exponent(decays, step.outside)
     if exponent is None:
-        return "the factor of its state is no exponential"
+        return NO_EXPONENTIAL
     found: dict[TensorRole, ir.Value] = {}
     leaves = _leaves(exponent, step.outside)
     rates = [value for value in leaves if constant_array(value) is not None]

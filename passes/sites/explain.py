@@ -12,7 +12,7 @@ from qcompiler import registry
 from qcompiler.passes.canonical.pipeline import canonical_passes
 from qcompiler.passes.fold.pipeline import fold_passes
 from qcompiler.passes.normalize.pipeline import normalize_passes
-from qcompiler.passes.recurrence.pipeline import recurrence_passes
+from qcompiler.passes.recurrence.pipeline import recurrence_passes, scan_passes
 from qcompiler.passes.sites.records import Found, Site
 from qcompiler.pipeline import PassRun, Pipeline
 from qcompiler.reading import load_model
@@ -26,6 +26,7 @@ def canonical_form(path: Path, target_name: str) -> tuple[ir.Model, tuple[PassRu
     """
     target = registry.find_target(target_name)
     passes = (
+        *scan_passes(),
         *normalize_passes(target.opset, target.native_ops),
         *canonical_passes(target.opset, target.native_ops),
         *recurrence_passes(target.scan_form),
