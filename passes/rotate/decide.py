@@ -25,6 +25,8 @@ from qcompiler.target import Target
 
 WORTH_NODES = 0.5
 """Nodes are added where the readers lose half of their error."""
+FAR_BELOW = 12.0
+"""Decibels below the median down projection that make one worth naming."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ def decide(
         return Decision((), facts)
     losses: dict[str, tuple[float, float]] = {}
     if "down" in sites:
+        readers = sites["down"]
         losses = _down_losses(model, sites["down"], feeds, precisions, threads)
         sites["down"] = {
             name: sites["down"][name] for name, (plain, turned) in losses.items() if turned <= WORTH_NODES * plain
@@ -90,6 +93,7 @@ def decide(
         facts["down_readers_sqnr"] = {
             name: {"none": _decibels(plain), "rotated": _decibels(turned)} for name, (plain, turned) in losses.items()
         }
+        facts["still_noisy"] = still_noisy(losses, readers)
     search = Search(model, target, feeds, float_nodes, precisions, share, threads, progress)
     taken = search.greedy([Rotation(kind, tuple(names)) for kind, names in sites.items() if names], goal)
     if full and taken:
@@ -102,6 +106,21 @@ def decide(
     }
     facts |= _described(model, taken, search.seen[()].costs)
     return Decision(taken, facts | {"seconds": round(time.perf_counter() - start, 1)})
+
+
+def still_noisy(losses: Mapping[str, tuple[float, float]], readers: Readers) -> list[str]:
+    """Down projections that rotated or not lose far more than the median one: a few positions decide their range.
+
+    A rotation spreads a large channel, not a large position (the first token of many language models); such a layer
+    wants to stay float.
+
+    Args:
+        losses: Site to the loss of its readers, as it is and rotated.
+        readers: Site to the names of its readers.
+    """
+    levels = {name: _decibels(min(pair)) for name, pair in losses.items()}
+    middle = float(np.median(list(levels.values())))
+    return [reader for name, level in levels.items() if level < middle - FAR_BELOW for reader in readers[name]]
 
 
 def _worth_rotating(sites: Mapping[Kind, Readers], quantized: Collection[str]) -> dict[Kind, Readers]:

@@ -76,8 +76,13 @@ def rotate(
             full=options.search == "full", threads=options.threads,
             progress=lambda: progress.advance(1),
         )  # fmt: skip
+    findings = [
+        Diagnostic("QC205", Severity.INFO, node, "a few positions decide the range of what it reads, rotated or not",
+                   "if the outputs need it, keep it float with --exclude")
+        for node in decision.facts.get("still_noisy", ())
+    ]  # fmt: skip
     if not decision.rotations:
-        return Rotated(model, facts=decision.facts)
+        return Rotated(model, facts=decision.facts, diagnostics=tuple(findings))
     passes = passes_of(decision.rotations)
     rotated, runs = Pipeline([*passes, DropUnused()], hooks, guard).run(model)
     done = [
@@ -85,7 +90,7 @@ def rotate(
         for item, run in zip(decision.rotations, runs, strict=False)
         if run.outcome.matched
     ]
-    return Rotated(rotated, runs, to_plan(done), decision.facts, tuple(diagnostics_of(runs)))
+    return Rotated(rotated, runs, to_plan(done), decision.facts, (*findings, *diagnostics_of(runs)))
 
 
 def to_plan(rotations: Sequence[Rotation]) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from qcompiler.driver import compile_model
 from qcompiler.errors import UsageError
 from qcompiler.graph import constant_array
 from qcompiler.options import CompileOptions
-from qcompiler.passes.rotate.decide import Decision, decide
+from qcompiler.passes.rotate.decide import Decision, decide, still_noisy
 from qcompiler.passes.rotate.measure import Measured
 from qcompiler.passes.rotate.rotations import Rotation
 from qcompiler.passes.rotate.search import Search
@@ -95,6 +95,20 @@ def test_what_gains_nothing_is_left_alone() -> None:
     )
     every = frozenset(str(node.name) for node in canonical(model).graph)
     assert not decided(model, TOKENS, float_nodes=every).rotations
+
+
+def test_layers_that_a_rotation_does_not_help_are_named() -> None:
+    losses = {f"h{index}": (0.01, 0.0005) for index in range(5)} | {"sink": (0.3, 0.2), "rough": (0.1, 0.003)}
+    assert still_noisy(losses, {name: (f"down_{name}",) for name in losses}) == ["down_sink"]
+    assert not still_noisy({"h": (0.1, 0.1)}, {"h": ("down",)})
+
+
+def test_a_compile_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qcompiler.passes.rotate.decide.FAR_BELOW", 0.0)  # below the median of three: one of them
+    result = compile_model(llama(3, embedded=True), replace(OPTIONS, calib=TOKENS, rotate="auto"))
+    noisy = result.facts["plan"]["rotate"]["still_noisy"]
+    assert len(noisy) == 1
+    assert [item.where for item in result.diagnostics if item.code == "QC205"] == noisy
 
 
 def test_the_greedy_search_takes_surplus_and_never_ends_worse() -> None:
