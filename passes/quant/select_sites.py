@@ -69,7 +69,7 @@ def select_sites(
             continue
         name = node.name or ""
         if node.graph is not model.graph:
-            sites.floats[name] = "inside a subgraph, where calibration sees no values"
+            sites.floats[name] = _why_inner_stays_float(node)
         elif name in float_nodes:
             sites.floats[name] = "excluded by the user"
         elif form_of(node) is Form.ROTATION:
@@ -82,6 +82,12 @@ def select_sites(
         _select_conv_outputs(model, sites)
     _group_concats(model, sites)
     return sites
+
+
+def _why_inner_stays_float(node: ir.Node) -> str:
+    if not any(is_constant(value) for value in node.inputs[:2]):
+        return "a product of a recurrence, whose state would carry the error on"
+    return "inside a subgraph, where calibration sees no values"
 
 
 def _select_conv_outputs(model: ir.Model, sites: Sites) -> None:

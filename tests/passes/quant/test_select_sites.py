@@ -129,6 +129,10 @@ def test_nodes_of_subgraphs_stay_float() -> None:
                    else_branch = e () => (float[2, 4] v) { v = Neg(a) }> }""", w=weight(4, 4))  # fmt: skip
     assert list(sites.activations) == ["n"]
     assert sites.floats == {"inner": "inside a subgraph, where calibration sees no values"}
+    sites = sites_of("""m (float[3, 2, 2] x, float[2, 2] h) => (float[2, 2] last) {
+        last = Scan <num_scan_inputs = 1, body = b (float[2, 2] s, float[2, 2] x_t) => (float[2, 2] n) {
+          [product] n = MatMul(s, x_t) }> (h, x) }""")
+    assert sites.floats == {"product": "a product of a recurrence, whose state would carry the error on"}
 
 
 def test_ranges_come_from_before_layout_operators() -> None:
