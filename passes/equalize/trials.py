@@ -60,13 +60,13 @@ class Measured:
     levels: tuple[float, ...]
 
     def gains(self, other: Measured, least: float) -> bool:
-        """Whether this is better than the other by so many dB, and that by one standard error of what samples say.
+        """Whether this is better than the other by so many dB, and by the standard error of the difference.
 
         Samples are paired; a deviation of 1 dB is taken for granted, which few samples that agree do not rule out.
         """
         differences = [mine - its for mine, its in zip(self.levels, other.levels, strict=False)]
         error = standard_error(differences, 1.0) if len(differences) > 1 else 1.0
-        return self.tuned - other.tuned >= least + error
+        return self.tuned - other.tuned >= max(least, error)
 
 
 class Trials:
