@@ -65,7 +65,7 @@ class CompileOptions:
     equalize: Literal["none", "auto", "os_plus", "smooth"] = "none"
     bias_correction: Literal["none", "auto"] = "none"
     rotate: str = "none"
-    zero_points: Literal["none", "auto"] = "none"
+    zero_points: Literal["none", "auto"] = "auto"
     search: Literal["fast", "full"] = "fast"
     goal_sqnr: float = 25.0
     float_share: float = 0.1

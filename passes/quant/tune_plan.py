@@ -26,6 +26,8 @@ FAST_GROUPS, FAST_ROUNDS = 8, 2
 """Bounds of the fast search: at most 2 rounds of 8 groups that may stay float."""
 OUTSTANDING = 10.0
 """Noise over that of the median node which makes a node a candidate by itself: massive activations in a few layers."""
+TYPICAL = 0.99
+"""Share of elements that stand for what most tokens are like."""
 FULL_SAMPLES = 12
 """Of each measurement of the full search."""
 
@@ -120,12 +122,20 @@ def tune_plan(
 def _local_noise(
     tensors: Mapping[str, Histogram], sites: Sites, thresholds: Mapping[str, float]
 ) -> dict[str, float]:
-    """Noise over signal power that each quantized tensor has by itself, from its histogram."""
+    """Noise over signal power that each quantized tensor has by itself, from its histogram.
+
+    Of all elements, or of all but the largest hundredth, whichever is more: a few tokens with massive activations hold
+    nearly all the power, and the step that suits them drowns all others.
+    """
     found = {}
     for tensor, source in sites.sources.items():
         if source in thresholds and tensors[source].mean_square > 0:
-            error = quantization_error(tensors[source], [thresholds[source]], sites.steps(source))
-            found[tensor] = float(error[0]) / tensors[source].mean_square
+            parts = [tensors[source], tensors[source].smallest(TYPICAL)]
+            found[tensor] = max(
+                float(quantization_error(part, [thresholds[source]], sites.steps(source))[0]) / part.mean_square
+                for part in parts
+                if part.mean_square > 0
+            )
     return found
 
 
@@ -142,11 +152,11 @@ def _loudness(model: ir.Model, plan: QuantPlan, noise: Mapping[str, float]) -> d
 
 
 def _outstanding(loudness: Mapping[str, float]) -> list[tuple[str, ...]]:
-    """The loudest 2, 4, 6, 8 of the nodes that are `OUTSTANDING` times as loud as half of all."""
+    """The loudest 1, 2, 4, 6, 8 of the nodes that are `OUTSTANDING` times as loud as half of all."""
     ordered = sorted(loudness, key=loudness.__getitem__, reverse=True)
     bar = OUTSTANDING * loudness[ordered[len(ordered) // 2]]
     found = [name for name in ordered if loudness[name] > bar]
-    return [tuple(found[:count]) for count in (2, 4, 6, 8) if count <= len(found)]
+    return [tuple(found[:count]) for count in (1, 2, 4, 6, 8) if count <= len(found)]
 
 
 def _tensors_of(model: ir.Model, plan: QuantPlan, quantized: Collection[str]) -> list[set[str]]:

@@ -109,3 +109,12 @@ def test_empty_and_minmax() -> None:
 def test_bin_edges_are_the_smallest_numbers_of_their_bins() -> None:
     assert bin_edges(np.array([127 * BINS_PER_OCTAVE]))[0] == 1.0
     assert bin_edges(np.array([127 * BINS_PER_OCTAVE + 1]))[0] == 1.0 + 1 / BINS_PER_OCTAVE
+
+
+def test_the_smallest_elements_are_whole_bins_of_the_histogram() -> None:
+    values = np.concatenate([np.linspace(-1, 1, 990), np.full(10, 500.0)]).astype(np.float32)
+    part = Histogram().observe(values).smallest(0.99)
+    assert part.count == 990
+    assert 1.0 <= part.absmax < 1.01
+    assert part.mean_square == pytest.approx(np.mean(np.square(values[:990])), rel=0.01)
+    assert Histogram().observe(values).smallest(1.0).absmax == 500.0

@@ -271,6 +271,6 @@ def test_groups_are_nodes_of_the_same_part() -> None:
 
 def test_nodes_far_louder_than_the_rest_are_candidates_by_themselves() -> None:
     loudness = {f"n{index}": 1.0 for index in range(20)} | {"a": 30.0, "b": 500.0, "c": 11.0, "d": 9.0}
-    assert _outstanding(loudness) == [("b", "a")]
-    assert _outstanding(loudness | {"d": 12.0}) == [("b", "a"), ("b", "a", "d", "c")]
+    assert _outstanding(loudness) == [("b",), ("b", "a")]
+    assert _outstanding(loudness | {"d": 12.0}) == [("b",), ("b", "a"), ("b", "a", "d", "c")]
     assert _outstanding({"n": 1.0}) == []
