@@ -29,11 +29,13 @@ COMPILE_ONLY = ("--no-verify", "--build-check", "off")  # what the other tools d
 OURS = (
     ("qcompile ort-cpu", "ort-cpu", "ours", ()),
     ("qcompile ort-cpu, full search", "ort-cpu", "ours", ("--search", "full", "--float-share", "0.2")),
+    ("qcompile ort-cpu, equalize", "ort-cpu", "ours", ("--equalize", "auto")),
     ("qcompile orin", "orin", "ours TensorRT", ()),
+    ("qcompile orin, equalize", "orin", "ours TensorRT", ("--equalize", "auto")),
 )
 """Name, target, group and flags of our own variants; the first is the command at its defaults."""
-FULL_SEARCH = frozenset({"pp-ocr"})
-"""Models that the fast search leaves further from float than we want: they are shown at the long one too."""
+ONLY_FOR = {"full search": frozenset({"pp-ocr"}), "equalize": frozenset({"minilm", "paraphrase-minilm", "pp-ocr"})}
+"""Models that are also shown with more than the defaults, by the last word of the variant: where it takes something."""
 Row = dict[str, Any]
 
 
@@ -113,7 +115,7 @@ class ModelBench:
 
     def _ours(self, source: Path) -> None:
         for variant, target, group, flags in OURS:
-            if flags and self.name not in FULL_SEARCH:
+            if flags and self.name not in ONLY_FOR[variant.rpartition(", ")[2]]:
                 continue
             bundle = self.folder / variant.replace(" ", "-").replace(",", "")
             command = ["-m", "qcompiler", str(source), "--target", target, "--calib", str(self.folder / "calib")]

@@ -18,6 +18,8 @@ from qcompiler.state_names import next_values
 
 NO_NOISE = 1e-12
 """Noise over signal that counts as none beside samples or outputs that have some: 120 dB."""
+STATES = 0.25
+"""What carried states count beside results, which show most of their error within a call already."""
 
 
 class SwitchedModel:
@@ -119,18 +121,20 @@ def output_noise(reference: Arrays, outputs: Arrays, states: Collection[str] = (
     """Noise over signal power of one sample: geometric mean over float outputs.
 
     Args:
-        states: Outputs that are the next values of inputs. Their plain mean counts as one output: the caches of all
-            layers must not outvote the scores, nor those of a few layers in float stand for all.
+        states: Outputs that are the next values of inputs. Their plain mean counts as `STATES` of the whole: the caches
+            of all layers must not outvote the scores, nor those of a few layers in float stand for all.
     """
     noises = {
         name: _noise(wanted, outputs[name])
         for name, wanted in reference.items()
         if wanted.dtype.kind == "f" and wanted.size  # scores and features; indices follow from them
     }
-    ratios = [noise for name, noise in noises.items() if name not in states]
-    if len(ratios) < len(noises):
-        ratios.append(fmean(noise for name, noise in noises.items() if name in states))
-    return _geometric_mean(ratios)
+    results = _geometric_mean([noise for name, noise in noises.items() if name not in states])
+    carried = [noise for name, noise in noises.items() if name in states]
+    if not carried or len(carried) == len(noises):
+        return _geometric_mean(carried) if carried else results
+    both = np.maximum([results, fmean(carried)], NO_NOISE)
+    return float(np.exp(np.log(both) @ (1 - STATES, STATES))) if results or any(carried) else 0.0
 
 
 def _geometric_mean(ratios: Sequence[float]) -> float:

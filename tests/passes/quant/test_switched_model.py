@@ -153,9 +153,12 @@ def test_plans_of_other_schemes_do_not_confuse_it() -> None:
     close(switched._run(FEEDS[0], switched.nodes, {}), qdq(plan_of()))
 
 
-def test_states_together_count_as_one_output() -> None:
+def test_states_together_count_as_a_quarter() -> None:
     wanted: Any = {"logits": np.array([1.0, 1.0]), **{f"present.{i}.key": np.array([1.0, 0.0]) for i in range(4)}}
     found = {**wanted, "logits": np.array([1.0, 1.2]), "present.3.key": np.array([0.8, 0.0])}
     states = [name for name in wanted if name != "logits"]
-    assert output_noise(wanted, found, states) == pytest.approx(np.sqrt(0.02 * 0.01))  # 0.04 of one of four states
+    assert output_noise(wanted, found, states) == pytest.approx(0.02**0.75 * 0.01**0.25)  # 0.04 of one of four states
+    only = {name: wanted[name] for name in states}
+    assert output_noise(only, only, states) == 0
+    assert output_noise(wanted, wanted, states) == 0
     assert output_noise(wanted, found) < 1e-7, "without it exact states outvote the logits"
