@@ -21,7 +21,7 @@ class Placement:
         weighted_ops: Operators with a constant weight whose inputs are all quantized.
         product_ops: Operators quantized where both inputs are activations (both attention products).
         whole_attention: Both attention products of a block are quantized, or neither: what fused kernels take.
-            saturate (x86 without VNNI).
+        weights_pair_safe: Weights are bounded so that sums of two products in 16 bits cannot saturate (no VNNI).
         zero_points: Which one-sided tensors may have one: all ("free"), as kernels take any; those whose offset the
             biases of layers without padding take up ("folded"); "none".
         conv_outputs: Quantize what a Conv gives where its readers are float: kernels that write 8 bits are much faster

@@ -20,6 +20,8 @@ STEPS = 255
 LOWEST = -128
 FEWEST_POSITIVE = 160
 """Steps left for x > 0; with fewer a zero point gains less than 2 dB over the 127 of a symmetric grid."""
+FEWEST_SEEN = 64
+"""Elements that tell a one-sided tensor from one whose other side has not come yet."""
 RULE = 1.75
 """Clips harder than most rules (`choose_ranges`): steps for x < 0 that suffice for its range suffice for theirs."""
 _FUSED_INTO_CONV = frozenset({"Relu", "Clip", "LeakyRelu"})
@@ -43,7 +45,7 @@ def choose_zero_points(
     found = {
         name: zero
         for name, histogram in tensors.items()
-        if name not in refused and histogram.count and (zero := _zero_point(histogram)) is not None
+        if name not in refused and histogram.count >= FEWEST_SEEN and (zero := _zero_point(histogram)) is not None
     }
     for group in sites.groups:
         members = {sites.sources[member] for member in group if member in sites.sources}

@@ -48,7 +48,7 @@ def text_of(found: Difference) -> list[str]:
     show_difference(found, console(file))
     printed = file.getvalue().splitlines()
     assert max(map(len, printed)) <= 80
-    assert len(printed) < 100
+    assert len(printed) < 120
     return printed
 
 
