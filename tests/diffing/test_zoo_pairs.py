@@ -30,7 +30,7 @@ NAMES = [name for name in models.TABLE if name not in SKIPPED]
 def float_model(name: str) -> ir.Model:
     try:
         return ir.from_proto(onnx.load(models.load(name).path()))  # weights in memory, to be edited
-    except MissingAsset as error:
+    except (MissingAsset, ModuleNotFoundError) as error:  # the trained ones are exported with torch
         pytest.skip(str(error))
 
 
