@@ -14,12 +14,9 @@ import onnx_ir as ir
 from qcompiler import registry
 from qcompiler.calibration.data import Source, input_specs, open_source
 from qcompiler.calibration.feeds import slice_rows
-from qcompiler.calibration.masks import without_padding
-from qcompiler.calibration.runner import calibrate
-from qcompiler.calibration.split import FirstFeeds, hold_back
+from qcompiler.calibration.split import hold_back
 from qcompiler.calibration.synthetic import synthetic_batches
 from qcompiler.calibration.table import CalibrationTable
-from qcompiler.calibration.thresholds import find_threshold
 from qcompiler.diagnostics import DiagnosticLog, Severity
 from qcompiler.dumps import dump_hook
 from qcompiler.emitter import EmitContext, Legalized
@@ -28,7 +25,6 @@ from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.evaluation.compare import Comparison, compare_emitted, missed_gates
 from qcompiler.evaluation.layers import layer_outputs
 from qcompiler.filters import node_precisions, nodes_kept_float
-from qcompiler.graph import weight_bytes
 from qcompiler.memory import release_freed
 from qcompiler.options import CompileOptions
 from qcompiler.passes.canonical.pipeline import canonical_passes
@@ -38,19 +34,15 @@ from qcompiler.passes.normalize.inline_functions import InlineFunctions
 from qcompiler.passes.normalize.name_everything import NameEverything
 from qcompiler.passes.normalize.pipeline import normalize_passes
 from qcompiler.passes.precision.carry_float32 import CarryFloat32, refuse_bfloat16
-from qcompiler.passes.quant.check_plan import check_plan
 from qcompiler.passes.quant.correct_biases import CorrectBiases
-from qcompiler.passes.quant.estimate_biases import estimate_biases
 from qcompiler.passes.quant.insert_qdq import InsertQdq
-from qcompiler.passes.quant.make_plan import CHANNEL_AXIS, make_plan
 from qcompiler.passes.quant.quantize_weights import QuantizeWeights
-from qcompiler.passes.quant.select_sites import Sites, select_sites
-from qcompiler.passes.quant.tune_plan import tune_plan
-from qcompiler.passes.quant.zero_points import choose_zero_points
+from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.recurrence.pipeline import recurrence_passes, scan_passes
 from qcompiler.passes.rotate.run import rotate
 from qcompiler.pipeline import Hook, Pass, PassRun, Pipeline, diagnostics_of
 from qcompiler.plan import QuantPlan
+from qcompiler.planning import choose_plan
 from qcompiler.progress import Progress, Silent
 from qcompiler.reading import load_model
 from qcompiler.result import CompileResult
@@ -60,10 +52,6 @@ from qcompiler.target import Target
 from qcompiler.weight_only import target_for
 
 GOLDEN_SAMPLES = 3
-TUNING_FEEDS = 16
-"""At most so many samples are kept for measuring plans on, one a feed."""
-TUNING_BYTES = 2 << 30
-"""Measuring plans needs one more session with all weights; above this it takes more than it gives."""
 
 
 def compile_model(
@@ -129,7 +117,10 @@ class _Run:
             bits = node_precisions(model, options)
             sites = select_sites(model, target.placement, nodes_kept_float(model, options), bits)
             split = hold_back(source) if options.validate is None else None
-            plan, table = self.plan(model, sites, source if split is None else split)
+            batches = source if split is None else split
+            made = choose_plan(model, target, sites, batches, options, lambda: self.progress.advance(1))
+            plan, table, self.tuning = made.plan, made.table, made.facts
+            self.log.extend(made.diagnostics)
             plan.equalize, plan.rotate = equalized.parameters, rotated.rotations
         if rotated.facts:
             self.tuning["rotate"] = rotated.facts
@@ -266,63 +257,6 @@ class _Run:
             else:
                 raise UsageError(f"{edit!r} is neither +name nor -name", where="--passes")
         return passes
-
-    def plan(self, model: ir.Model, sites: Sites, batches: Any) -> tuple[QuantPlan, CalibrationTable | None]:
-        """Calibrate and choose scales, or take the user's plan (the data is still read: verification needs it)."""
-        options, target = self.options, self.target
-        if options.plan is not None:
-            if options.include or options.exclude or options.exclude_op:
-                raise UsageError("a plan says itself what is quantized", where="--plan",
-                                 hint="edit the plan, or leave out --include and --exclude")  # fmt: skip
-            plan = QuantPlan.load(options.plan)
-            check_plan(plan, model, target, str(options.plan))
-            for _ in batches:
-                pass
-            return plan, None
-        sources = sorted(set(sites.sources.values()))
-        kept = FirstFeeds(batches, TUNING_FEEDS)
-        axes = dict.fromkeys(sites.outputs.values(), CHANNEL_AXIS)
-        table = calibrate(
-            model,
-            sources,
-            kept,
-            channel_axes=axes,
-            threads=options.threads,
-            progress=lambda n: self.progress.advance(1),
-        )
-        if options.zero_points == "auto":
-            sites.zero_points = choose_zero_points(model, target, sites, table.tensors)
-        peaks = {name: item.peaks for name, item in table.channels.items()}
-        small = weight_bytes(model) <= TUNING_BYTES
-        feeds = [without_padding(feed, input_specs(model)) for feed in kept.feeds] if small else []
-        if options.method == "auto" and not small:
-            note = "the weights are too large to measure clipping rules on; taking mse"
-            self.log.add("QC203", Severity.INFO, "", note, "name a rule with --method")
-        elif options.method == "auto":
-            tuned = tune_plan(
-                model, target, sites, table.tensors, feeds, goal=options.goal_sqnr, share=options.float_share,
-                full=options.search == "full", channel_peaks=peaks, threads=options.threads,
-                progress=lambda: self.progress.advance(1),
-            )  # fmt: skip
-            self.tuning = tuned.facts
-            return self.corrected(tuned.plan, model, feeds), table
-        method = "mse" if options.method == "auto" else options.method
-        found = {
-            name: find_threshold(histogram, method, qmax=sites.steps(name), percentile=options.percentile).value
-            for name, histogram in table.tensors.items()
-            if histogram.count
-        }
-        return self.corrected(make_plan(model, target, sites, found, channel_peaks=peaks), model, feeds), table
-
-    def corrected(self, plan: QuantPlan, model: ir.Model, feeds: Sequence[Feeds]) -> QuantPlan:
-        """The plan with corrections of biases, where they are asked for and pay."""
-        if self.options.bias_correction == "auto":
-            release_freed()
-            threads = self.options.threads
-            made = estimate_biases(model, plan, feeds, threads=threads, progress=lambda: self.progress.advance(1))
-            plan.biases = made.biases
-            self.tuning["bias_correction"] = made.facts
-        return plan
 
     def emit_host(self, model: ir.Model, context: EmitContext) -> Legalized:
         """The same plan for onnxruntime on the host."""

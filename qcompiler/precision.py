@@ -57,6 +57,9 @@ class Precisions:
         return frozenset({self.default, *self.nodes.values()})
 
 
+ALL_8_BITS = Precisions()
+
+
 def parse_precision(word: object, where: str) -> Precision:
     """`wNaM` with N and M of 4, 6, 8; or w4a16.
 

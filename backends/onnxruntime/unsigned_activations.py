@@ -39,7 +39,9 @@ class UnsignedActivations(Pass):
             return zeros[shape, zero]
 
         def bound(old: ir.Value | None) -> ir.Value:
-            code = int(constant_array(old)) + OFFSET  # type: ignore[arg-type]
+            array = constant_array(old)
+            assert array is not None  # `_trace_codes` follows no other bounds
+            code = int(array) + OFFSET
             if code not in bounds:
                 bounds[code] = add_initializer(graph, np.asarray(code, np.uint8), names(f"uint8_{code}"))
             return bounds[code]

@@ -19,7 +19,7 @@ from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.quant.switched_model import decibels
 from qcompiler.passes.sites.find import find_sites
 from qcompiler.passes.sites.records import Kind, Site
-from qcompiler.precision import Precisions
+from qcompiler.precision import ALL_8_BITS, Precisions
 from qcompiler.session import Feeds
 from qcompiler.target import Target
 
@@ -65,7 +65,7 @@ def decide(
     *,
     method: Method = "auto",
     float_nodes: frozenset[str] = frozenset(),
-    precisions: Precisions = Precisions(),  # noqa: B008, frozen
+    precisions: Precisions = ALL_8_BITS,
     goal: float = 25.0,
     share: float = 0.1,
     threads: int = 0,

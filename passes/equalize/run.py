@@ -10,12 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.calibration.data import Source
-from qcompiler.calibration.inputs import input_specs
-from qcompiler.calibration.masks import without_padding
-from qcompiler.calibration.split import FirstFeeds, hold_back
+from qcompiler.calibration.first_samples import first_samples, why_not_measured
 from qcompiler.diagnostics import Diagnostic, Severity
 from qcompiler.filters import node_precisions, nodes_kept_float
-from qcompiler.graph import weight_bytes
 from qcompiler.options import CompileOptions
 from qcompiler.passes.cleanup.drop_unused import DropUnused
 from qcompiler.passes.equalize.decide import Decision, decide
@@ -23,13 +20,10 @@ from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScal
 from qcompiler.pipeline import Guard, Hook, PassRun, Pipeline, diagnostics_of
 from qcompiler.plan import QuantPlan
 from qcompiler.progress import Progress
-from qcompiler.session import Feeds
 from qcompiler.target import Target
 
 FEEDS = 32
 """Calibration samples that sites are measured on, one a feed."""
-LARGEST = 2 << 30
-"""Bytes of weights above which measuring takes more memory than it gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +59,13 @@ def equalize(
         decision = Decision(from_plan(QuantPlan.load(options.plan).equalize), {"method": "plan"})
     elif options.equalize == "none":
         return Equalized(model)
-    elif not source.repeatable or weight_bytes(model) > LARGEST:
-        what = "the data can be read only once" if not source.repeatable else "the weights are too large to measure"
-        finding = Diagnostic("QC204", Severity.WARNING, "--equalize", f"nothing is rewritten: {what}")
+    elif why := why_not_measured(model, source):
+        finding = Diagnostic("QC204", Severity.WARNING, "--equalize", f"nothing is rewritten: {why}")
         return Equalized(model, diagnostics=(finding,))
     else:
         decision = decide(
-            model, target, _first_feeds(model, source, options), method=options.equalize,
+            model, target, first_samples(model, source, FEEDS, held_back=options.validate is None),
+            method=options.equalize,
             float_nodes=frozenset(nodes_kept_float(model, options)), precisions=node_precisions(model, options),
             goal=options.goal_sqnr, share=options.float_share, threads=options.threads,
             progress=lambda: progress.advance(1),
@@ -98,11 +92,3 @@ def from_plan(held: Mapping[str, Mapping[str, list[float]]]) -> dict[str, ShiftS
     """What `to_plan` made."""
     return {name: ShiftScale(np.asarray(item["shift"]), np.asarray(item["scale"])) for name, item in held.items()}
 
-
-def _first_feeds(model: ir.Model, source: Source, options: CompileOptions) -> list[Feeds]:
-    batches = source if options.validate is not None else hold_back(source)
-    kept = FirstFeeds(batches, FEEDS)
-    for _ in kept:
-        if len(kept.feeds) == FEEDS:
-            break
-    return [without_padding(feed, input_specs(model)) for feed in kept.feeds]

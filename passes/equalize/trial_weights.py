@@ -13,7 +13,7 @@ from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScal
 from qcompiler.passes.quant.make_plan import make_plan
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.sites.records import Reader, Reals
-from qcompiler.precision import Precisions
+from qcompiler.precision import ALL_8_BITS, Precisions
 from qcompiler.session import Arrays
 from qcompiler.target import Target
 
@@ -24,7 +24,7 @@ def rounded_weights(
     layers: Collection[str],
     parameters: Mapping[str, ShiftScale],
     float_nodes: Collection[str] = (),
-    precisions: Precisions = Precisions(),  # noqa: B008, frozen
+    precisions: Precisions = ALL_8_BITS,
 ) -> Arrays:
     """Layer to Q(diag(s) W) / s, with the scales that the target's plan gives: float32, in the shape of the weight.
 

@@ -25,7 +25,7 @@ from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.quant.switched_model import NO_NOISE, SwitchedModel, decibels
 from qcompiler.passes.sites.records import Kind, Reals, Site
 from qcompiler.plan import QuantPlan
-from qcompiler.precision import Precisions
+from qcompiler.precision import ALL_8_BITS, Precisions
 from qcompiler.session import Arrays, Feeds
 from qcompiler.target import Target
 
@@ -97,7 +97,7 @@ class Trials:
         feeds: Sequence[Feeds],
         *,
         float_nodes: frozenset[str] = frozenset(),
-        precisions: Precisions = Precisions(),  # noqa: B008, frozen
+        precisions: Precisions = ALL_8_BITS,
         goal: float = 25.0,
         share: float = 0.1,
         threads: int = 0,
@@ -215,9 +215,10 @@ class Trials:
         What quantized readers read, and the values as the product with the probabilities reads them.
         """
         found = {
-            str(reader.node.inputs[0].name): (-1, *[1] * (-input_axis(reader.node) - 1))  # type: ignore[union-attr]
+            str(value.name): (-1, *[1] * (-input_axis(reader.node) - 1))
             for reader in site.readers
-            if self._plan.nodes.get(str(reader.node.name))  # others have only their weights quantized
+            if (value := reader.node.inputs[0]) is not None
+            and self._plan.nodes.get(str(reader.node.name))  # others have only their weights quantized
         }
         product = self._product(site)
         return found if product is None else found | {product: self._heads[product]}
@@ -230,9 +231,12 @@ class Trials:
         while node is not None and node.op_type in LAYOUT_OPS:
             node = node.inputs[0].producer() if node.inputs[0] is not None else None
         value = node.inputs[1] if node is not None else None
-        if node is None or value is None or value.shape is None or 1 not in self._plan.nodes.get(str(node.name), ()):
+        size = value.shape[-1] if value is not None and value.shape is not None else None
+        if node is None or value is None or not isinstance(size, int):
             return None
-        self._heads[str(value.name)] = (-1, 1, int(value.shape[-1]))  # type: ignore[arg-type]
+        if 1 not in self._plan.nodes.get(str(node.name), ()):
+            return None
+        self._heads[str(value.name)] = (-1, 1, size)
         return str(value.name)
 
     def _prepare(self, switched: ir.Model) -> Arrays:

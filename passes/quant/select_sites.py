@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from qcompiler.graph import LAYOUT_OPS, is_constant, is_float, rank
 from qcompiler.passes.canonical.forms import Form, form_of
-from qcompiler.precision import Precision, Precisions
+from qcompiler.precision import ALL_8_BITS, Precision, Precisions
 from qcompiler.target import Placement
 
 WEIGHT_INPUT = 1
@@ -54,7 +54,7 @@ def select_sites(
     model: ir.Model,
     placement: Placement,
     float_nodes: Collection[str] = (),
-    precisions: Precisions = Precisions(),  # noqa: B008, frozen
+    precisions: Precisions = ALL_8_BITS,
 ) -> Sites:
     """Choose the inputs to quantize.
 

@@ -170,11 +170,13 @@ def _add_shifts(model: ir.Model, places: Sequence[BiasPlace], axes: Mapping[str,
     taught = _input(graph, "taught", 0, ir.DataType.BOOL)
     for place in places:
         output, dims = place.output, len(place.output.shape or ())
-        vector = {"dtype": ir.DataType.FLOAT, "shape": ir.Shape([place.channels])}
+        shape = ir.Shape([place.channels])
         nodes, mean = _mean(graph, place, axes, names)
         wanted, given = (_input(graph, f"{place.layer}/{word}", 1) for word in ("wanted", "given"))
-        missing = make_node("Sub", [wanted, mean], output=names(f"{place.layer}/missing"), **vector)  # type: ignore[arg-type]
-        shift = make_node("Where", [taught, missing.outputs[0], given], output=names(f"{place.layer}/shift"), **vector)  # type: ignore[arg-type]
+        missing = make_node("Sub", [wanted, mean], output=names(f"{place.layer}/missing"),
+                            dtype=ir.DataType.FLOAT, shape=shape)  # fmt: skip
+        shift = make_node("Where", [taught, missing.outputs[0], given], output=names(f"{place.layer}/shift"),
+                          dtype=ir.DataType.FLOAT, shape=shape)  # fmt: skip
         form = add_initializer(graph, np.array([-1, *[1] * (dims - 1 - place.axis)]), names(f"{place.layer}/form"))
         shaped = make_node("Reshape", [shift.outputs[0], form], output=names(f"{place.layer}/shaped"),
                            dtype=ir.DataType.FLOAT, shape=None)  # fmt: skip

@@ -9,11 +9,12 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.graph import FreshNames, all_nodes
+from qcompiler.graph import FreshNames
 from qcompiler.passes.recurrence.build import Builder, rename_to
-from qcompiler.passes.recurrence.scans import Along, ScanParts, drop_dead_steps, read_scan, write_scan
+from qcompiler.passes.recurrence.each_scan import Refused, each_scan
+from qcompiler.passes.recurrence.scans import Along, ScanParts, drop_dead_steps, write_scan
 from qcompiler.passes.recurrence.step_products import StepProducts, find_products
-from qcompiler.pipeline import Outcome, Pass, Skip
+from qcompiler.pipeline import Outcome, Pass
 
 _SMALLEST = 8
 """Sizes of a head's state below which products of matrices do not pay."""
@@ -40,22 +41,18 @@ class ChunkScan(Pass):
     chunk: int = 32
 
     def run(self, model: ir.Model) -> Outcome:
-        matched: list[str] = []
-        skipped: list[Skip] = []
         fresh = FreshNames(model)
-        for node in list(all_nodes(model)):
-            parts = read_scan(node) if node.op_type == "Scan" else None
-            if parts is None:
-                continue
-            site = node.name or "Scan"
+
+        def act(parts: ScanParts) -> bool:
             found = find_products(parts)
-            reason = found if isinstance(found, str) else _too_small(found)
-            if isinstance(found, str) or reason:
-                skipped.append(Skip(site, reason))
-                continue
+            if isinstance(found, str):
+                raise Refused(found)
+            if reason := _too_small(found):
+                raise Refused(reason)
             _write(parts, found, self.chunk, fresh)
-            matched.append(site)
-        return Outcome(bool(matched), tuple(matched), tuple(skipped))
+            return True
+
+        return each_scan(model, act)
 
 
 def _too_small(found: StepProducts) -> str:

@@ -9,19 +9,19 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from qcompiler.graph import FreshNames, all_nodes, constant_array
+from qcompiler.graph import FreshNames, constant_array
 from qcompiler.passes.normalize.operators import has_subgraph, is_deterministic
 from qcompiler.passes.recurrence.build import Builder, rename_to
+from qcompiler.passes.recurrence.each_scan import Refused, each_scan
 from qcompiler.passes.recurrence.over_time import Operand, expands, is_writable, rank_of, write_over_time
 from qcompiler.passes.recurrence.scans import (
     Along,
     ScanParts,
     drop_dead_steps,
     drop_unused_inputs,
-    read_scan,
     write_scan,
 )
-from qcompiler.pipeline import Outcome, Pass, Skip
+from qcompiler.pipeline import Outcome, Pass
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,16 @@ class HoistFromScan(Pass):
     name: ClassVar[str] = "hoist-from-scan"
 
     def run(self, model: ir.Model) -> Outcome:
-        matched: list[str] = []
-        skipped: list[Skip] = []
         fresh = FreshNames(model)
-        for node in list(all_nodes(model)):
-            if node.op_type != "Scan":
-                continue
-            site, parts = node.name or "Scan", read_scan(node)
-            if parts is None:
-                skipped.append(Skip(site, "its axes are unknown"))
-            elif any(item.axis for item in (*parts.inputs, *parts.outputs)):
-                skipped.append(Skip(site, "time is not the first axis of what goes along"))
-            elif _Hoist(parts, fresh).run():
-                matched.append(site)
-            else:
-                skipped.append(Skip(site, "everything in a step depends on the state or grows"))
-        return Outcome(bool(matched), tuple(matched), tuple(skipped))
+
+        def act(parts: ScanParts) -> bool:
+            if any(item.axis for item in (*parts.inputs, *parts.outputs)):
+                raise Refused("time is not the first axis of what goes along")
+            if not _Hoist(parts, fresh).run():
+                raise Refused("everything in a step depends on the state or grows")
+            return True
+
+        return each_scan(model, act)
 
 
 @dataclass(slots=True)

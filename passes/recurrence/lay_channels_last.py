@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.graph import FreshNames, all_nodes, constant_array
+from qcompiler.graph import FreshNames, constant_array
 from qcompiler.passes.recurrence.build import Builder, rename_to
+from qcompiler.passes.recurrence.each_scan import Refused, each_scan
 from qcompiler.passes.recurrence.group_factors import outer_product_axes
 from qcompiler.passes.recurrence.over_time import ELEMENTWISE, rank_of
 from qcompiler.passes.recurrence.scans import (
@@ -17,14 +18,9 @@ from qcompiler.passes.recurrence.scans import (
     ScanParts,
     drop_dead_steps,
     drop_unused_inputs,
-    read_scan,
     write_scan,
 )
-from qcompiler.pipeline import Outcome, Pass, Skip
-
-
-class _Refused(Exception):
-    """Why a Scan keeps its layout."""
+from qcompiler.pipeline import Outcome, Pass
 
 
 @dataclass(frozen=True)
@@ -39,20 +35,13 @@ class LayChannelsLast(Pass):
     name: ClassVar[str] = "lay-channels-last"
 
     def run(self, model: ir.Model) -> Outcome:
-        matched: list[str] = []
-        skipped: list[Skip] = []
         fresh = FreshNames(model)
-        for node in list(all_nodes(model)):
-            parts = read_scan(node) if node.op_type == "Scan" else None
-            if parts is None:
-                continue
-            site = node.name or "Scan"
-            try:
-                _Swap(parts, fresh).run()
-                matched.append(site)
-            except _Refused as reason:
-                skipped.append(Skip(site, str(reason)))
-        return Outcome(bool(matched), tuple(matched), tuple(skipped))
+
+        def act(parts: ScanParts) -> bool:
+            _Swap(parts, fresh).run()
+            return True
+
+        return each_scan(model, act)
 
 
 @dataclass(slots=True)
@@ -79,22 +68,22 @@ class _Swap:
         """Look first, so that nothing is changed where it is refused."""
         parts = self.parts
         if len(parts.states) != 1:
-            raise _Refused("it carries several tensors" if parts.states else "it carries no state")
+            raise Refused("it carries several tensors" if parts.states else "it carries no state")
         state = parts.states[0]
         shape = [] if state.old.shape is None else list(state.old.shape)
         rows, columns = shape[-2:] if len(shape) >= 2 else (None, None)
         if not isinstance(rows, int) or not isinstance(columns, int):
-            raise _Refused("the size of its state is unknown")
+            raise Refused("the size of its state is unknown")
         if columns * 2 > rows:
-            raise _Refused(f"its state is laid out well: {rows} x {columns}")
+            raise Refused(f"its state is laid out well: {rows} x {columns}")
         if any(item.axis for item in (*parts.inputs, *parts.outputs)):
-            raise _Refused("time is not the first axis of what goes along")
+            raise Refused("time is not the first axis of what goes along")
         self._check(state.new, len(shape), set())
         reads = [self._read(item) for item in parts.outputs]
         known = {id(read.result.producer()) for read in reads}
         for use in state.new.uses():
             if id(use.node) not in known and not self._leads_to(use.node, reads):
-                raise _Refused(f"{use.node.op_type} reads the state")
+                raise Refused(f"{use.node.op_type} reads the state")
         self._write(reads)
 
     # --- looking -----------------------------------------------------------------------------------------------------
@@ -105,11 +94,11 @@ class _Swap:
         seen.add(value)
         node, own = value.producer(), rank_of(value)
         if own is None or own > dims:
-            raise _Refused(f"the rank of {value.name} does not fit")
+            raise Refused(f"the rank of {value.name} does not fit")
         if node is None:
             return
         if node.domain != "" or node.op_type not in ELEMENTWISE:
-            raise _Refused(f"{node.op_type} makes the next state")
+            raise Refused(f"{node.op_type} makes the next state")
         for operand in node.inputs:
             if operand is not None:
                 self._check(operand, dims, seen)
@@ -118,21 +107,21 @@ class _Swap:
         """The sum that gives this output."""
         node, state = output.inner.producer(), self.parts.states[0].new
         if node is None or output.inner.uses():
-            raise _Refused("an output is not a sum over the state")
+            raise Refused("an output is not a sum over the state")
         if node.op_type == "MatMul" and node.inputs[0] is state and node.inputs[1] is not None:
             factor = node.inputs[1]
             if not _is_vector(factor, -1) or not self._is_free(factor):
-                raise _Refused("the state meets more than one vector")
+                raise Refused("the state meets more than one vector")
             return _Read(output.inner, factor, True, True)
         if node.op_type != "ReduceSum" or node.inputs[0] is None or not _sums_last(node):
-            raise _Refused("an output is not a sum over the state")
+            raise Refused("an output is not a sum over the state")
         product = node.inputs[0].producer()
         if product is None or product.op_type != "Mul" or state not in product.inputs or len(product.inputs) != 2:
-            raise _Refused("an output is not a sum over the state")
+            raise Refused("an output is not a sum over the state")
         other = product.inputs[1] if product.inputs[0] is state else product.inputs[0]
         alone = len(product.outputs[0].uses()) == 1
         if other is None or not alone or not self._is_free(other) or not _is_vector(other, -2):
-            raise _Refused("the state meets more than one vector")
+            raise Refused("the state meets more than one vector")
         return _Read(output.inner, other, False, bool(node.attributes.get_int("keepdims", 1)))
 
     def _is_free(self, value: ir.Value) -> bool:

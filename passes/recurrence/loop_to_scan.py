@@ -183,7 +183,8 @@ class _Conversion:
                       ((body.inputs, 2), (body.outputs, 1)))  # fmt: skip
         seen = set(news)
         for item in rows:
-            if item.inner in seen or item.inner.producer() is None or item.inner.producer().graph is not body:  # type: ignore[union-attr]
+            maker = item.inner.producer()
+            if item.inner in seen or maker is None or maker.graph is not body:
                 copy = ir.node("Identity", [item.inner], num_outputs=1, name=self.fresh(f"{item.inner.name}_given"))
                 copy.outputs[0].name, copy.outputs[0].type = copy.name, item.inner.type
                 body.append(copy)

@@ -7,11 +7,12 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from qcompiler.graph import FreshNames, all_nodes
+from qcompiler.graph import FreshNames
 from qcompiler.passes.recurrence.build import Builder, rename_to
+from qcompiler.passes.recurrence.each_scan import Refused, each_scan
 from qcompiler.passes.recurrence.over_time import rank_of
-from qcompiler.passes.recurrence.scans import ScanParts, read_scan, settle_sizes, write_scan
-from qcompiler.pipeline import Outcome, Pass, Skip
+from qcompiler.passes.recurrence.scans import ScanParts, settle_sizes, write_scan
+from qcompiler.pipeline import Outcome, Pass
 
 
 @dataclass(frozen=True)
@@ -25,24 +26,19 @@ class TimeFirst(Pass):
     name: ClassVar[str] = "time-first"
 
     def run(self, model: ir.Model) -> Outcome:
-        matched: list[str] = []
-        skipped: list[Skip] = []
         fresh = FreshNames(model)
-        for node in list(all_nodes(model)):
-            parts = read_scan(node) if node.op_type == "Scan" else None
-            settled = parts is not None and settle_sizes(parts)
-            moved = [] if parts is None else [item for item in (*parts.inputs, *parts.outputs) if item.axis]
-            site = node.name or "Scan"
-            if settled:
-                matched.append(site)
-            if parts is None or not moved:
-                continue
-            if any(rank_of(item.inner) is None for item in moved):
-                skipped.append(Skip(site, "the rank of what goes along is unknown"))
-                continue
-            _move(parts, fresh)
-            matched += [site] * (not settled)
-        return Outcome(bool(matched), tuple(matched), tuple(skipped))
+
+        def act(parts: ScanParts) -> bool:
+            moved = [item for item in (*parts.inputs, *parts.outputs) if item.axis]
+            settled = settle_sizes(parts)
+            known = all(rank_of(item.inner) is not None for item in moved)
+            if not known and not settled:
+                raise Refused("the rank of what goes along is unknown")
+            if moved and known:
+                _move(parts, fresh)
+            return settled or bool(moved)
+
+        return each_scan(model, act)
 
 
 def _move(parts: ScanParts, fresh: FreshNames) -> None:

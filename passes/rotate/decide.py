@@ -19,7 +19,7 @@ from qcompiler.passes.rotate.rotate_down import down_sites
 from qcompiler.passes.rotate.rotations import KINDS, Kind, Readers, Rotation, found_sites, passes_of
 from qcompiler.passes.rotate.search import Search, label
 from qcompiler.passes.sites.records import Site
-from qcompiler.precision import Precisions
+from qcompiler.precision import ALL_8_BITS, Precisions
 from qcompiler.session import Feeds
 from qcompiler.target import Target
 
@@ -50,7 +50,7 @@ def decide(
     *,
     how: str = "auto",
     float_nodes: frozenset[str] = frozenset(),
-    precisions: Precisions = Precisions(),  # noqa: B008, frozen
+    precisions: Precisions = ALL_8_BITS,
     goal: float = 25.0,
     share: float = 0.1,
     full: bool = False,
@@ -168,9 +168,11 @@ def _added(model: ir.Model, taken: Sequence[Rotation], costs: Mapping[str, int])
     for site in down_sites(model):
         if isinstance(site, Site) and site.name in wanted:
             reader = site.readers[0]
-            outputs = reader.weight.value.shape[reader.outputs]  # type: ignore[index]
+            weight = reader.weight.value.const_value
+            assert weight is not None  # a layer's weight is constant, or it were none
             left, right = factors(site.channels)
-            total += costs.get(str(reader.node.name), 0) / int(outputs) * (right + (left if left > 1 else 0))  # type: ignore[arg-type]
+            work = right + (left if left > 1 else 0)
+            total += costs.get(str(reader.node.name), 0) / weight.shape.numpy()[reader.outputs] * work
     return total
 
 

@@ -9,11 +9,11 @@ import onnx_ir as ir
 
 from qcompiler.passes.canonical.forms import Form, form_of
 from qcompiler.passes.rotate.insert_rotation import RotationInserter, online_turn
-from qcompiler.passes.rotate.outcome import outcome
+from qcompiler.passes.rotate.outcome import rotate_sites
 from qcompiler.passes.rotate.turn import WeightEditor
 from qcompiler.passes.sites.layer_sites import mlp_sites
 from qcompiler.passes.sites.records import Refusal, Site
-from qcompiler.pipeline import Outcome, Pass, Skip
+from qcompiler.pipeline import Outcome, Pass
 
 
 def down_sites(model: ir.Model) -> list[Site | Refusal]:
@@ -50,16 +50,12 @@ class RotateDown(Pass):
     seed: int = 0
 
     def run(self, model: ir.Model) -> Outcome:
-        matched: list[str] = []
-        skipped: list[Skip] = []
         editor = WeightEditor(model)
         inserter = RotationInserter(model, editor.names)
-        for found in down_sites(model):
-            if self.sites is not None and found.name not in self.sites:
-                continue
+
+        def act(found: Site | Refusal) -> str:
             if isinstance(found, Refusal):
-                skipped.append(Skip(found.name, found.reason))
-                continue
+                return found.reason
             by = online_turn(found.channels, self.seed)
             uses = tuple(found.value.uses())
             rotated = inserter.insert(found.value, by, uses[0].node)
@@ -67,5 +63,6 @@ class RotateDown(Pass):
                 use.node.replace_input_with(use.idx, rotated)
             for reader in found.readers:
                 editor.turn(reader.weight, by)
-            matched.append(found.name)
-        return outcome(self.sites, matched, skipped)
+            return ""
+
+        return rotate_sites(down_sites(model), self.sites, act)

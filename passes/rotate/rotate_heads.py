@@ -10,9 +10,10 @@ import onnx_ir as ir
 from qcompiler.passes.rotate.hadamard import rotation
 from qcompiler.passes.rotate.head_values import HeadValues, head_values
 from qcompiler.passes.rotate.marks import mark
-from qcompiler.passes.rotate.outcome import outcome
+from qcompiler.passes.rotate.outcome import rotate_sites
 from qcompiler.passes.rotate.turn import Turn, WeightEditor
-from qcompiler.pipeline import Outcome, Pass, Skip
+from qcompiler.passes.sites.records import Refusal
+from qcompiler.pipeline import Outcome, Pass
 
 
 @dataclass(frozen=True)
@@ -34,21 +35,18 @@ class RotateHeads(Pass):
     seed: int = 0
 
     def run(self, model: ir.Model) -> Outcome:
-        matched: list[str] = []
-        skipped: list[Skip] = []
         editor = WeightEditor(model)
         turns: dict[int, Turn] = {}
-        for found in head_values(model):
-            if self.sites is not None and found.name not in self.sites:
-                continue
+
+        def act(found: HeadValues | Refusal) -> str:
             if not isinstance(found, HeadValues):
-                skipped.append(Skip(found.name, found.reason))
-                continue
+                return found.reason
             by = turns.setdefault(found.size, Turn(rotation(found.size, self.seed)))
             for operand in found.made:
                 editor.turn(operand, by)
             for reader in found.readers:
                 editor.turn(reader.weight, by)
                 mark(reader.node, "heads")
-            matched.append(found.name)
-        return outcome(self.sites, matched, skipped)
+            return ""
+
+        return rotate_sites(head_values(model), self.sites, act)

@@ -10,11 +10,11 @@ import onnx_ir as ir
 
 from qcompiler.passes.rotate.hadamard import rotation, rotation_keeping_ones
 from qcompiler.passes.rotate.marks import mark
-from qcompiler.passes.rotate.outcome import outcome
+from qcompiler.passes.rotate.outcome import rotate_sites
 from qcompiler.passes.rotate.residual_streams import NoStream, Stream, residual_streams
 from qcompiler.passes.rotate.turn import Turn, WeightEditor, form_of_bias, wide_array
 from qcompiler.passes.sites.records import Reader, Reals, Site
-from qcompiler.pipeline import Outcome, Pass, Skip
+from qcompiler.pipeline import Outcome, Pass
 
 _SMALLEST_GAIN = 1e-3
 """A bias that has to stay in its norm is divided by the gain; below this share of the largest it would blow up."""
@@ -42,18 +42,12 @@ class RotateResidual(Pass):
     seed: int = 0
 
     def run(self, model: ir.Model) -> Outcome:
-        matched: list[str] = []
-        skipped: list[Skip] = []
         editor = WeightEditor(model)
-        for found in residual_streams(model):
-            if self.sites is not None and found.name not in self.sites:
-                continue
-            reason = found.reason if isinstance(found, NoStream) else _rotate(editor, found, self.seed)
-            if reason:
-                skipped.append(Skip(found.name, reason))
-            else:
-                matched.append(found.name)
-        return outcome(self.sites, matched, skipped)
+
+        def act(found: Stream | NoStream) -> str:
+            return found.reason if isinstance(found, NoStream) else _rotate(editor, found, self.seed)
+
+        return rotate_sites(residual_streams(model), self.sites, act)
 
 
 def _rotate(editor: WeightEditor, stream: Stream, seed: int) -> str:

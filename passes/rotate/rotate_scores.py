@@ -10,10 +10,11 @@ import onnx_ir as ir
 from qcompiler.graph import FreshNames
 from qcompiler.passes.rotate.hadamard import rotation
 from qcompiler.passes.rotate.insert_rotation import RotationInserter
-from qcompiler.passes.rotate.outcome import outcome
+from qcompiler.passes.rotate.outcome import rotate_sites
 from qcompiler.passes.rotate.score_operands import ScoreOperands, score_operands
 from qcompiler.passes.rotate.turn import Turn
-from qcompiler.pipeline import Outcome, Pass, Skip
+from qcompiler.passes.sites.records import Refusal
+from qcompiler.pipeline import Outcome, Pass
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,15 @@ class RotateScores(Pass):
     seed: int = 0
 
     def run(self, model: ir.Model) -> Outcome:
-        matched: list[str] = []
-        skipped: list[Skip] = []
         inserter = RotationInserter(model, FreshNames(model))
-        for found in score_operands(model):
-            if self.sites is not None and found.name not in self.sites:
-                continue
+
+        def act(found: ScoreOperands | Refusal) -> str:
             if not isinstance(found, ScoreOperands):
-                skipped.append(Skip(found.name, found.reason))
-                continue
-            by = Turn(rotation(found.size, self.seed))
-            _rotate(inserter, found, by)
-            matched.append(found.name)
-        return outcome(self.sites, matched, skipped)
+                return found.reason
+            _rotate(inserter, found, Turn(rotation(found.size, self.seed)))
+            return ""
+
+        return rotate_sites(score_operands(model), self.sites, act)
 
 
 def _rotate(inserter: RotationInserter, found: ScoreOperands, by: Turn) -> None:

@@ -9,12 +9,9 @@ from typing import Any
 import onnx_ir as ir
 
 from qcompiler.calibration.data import Source
-from qcompiler.calibration.inputs import input_specs
-from qcompiler.calibration.masks import without_padding
-from qcompiler.calibration.split import FirstFeeds, hold_back
+from qcompiler.calibration.first_samples import first_samples, why_not_measured
 from qcompiler.diagnostics import Diagnostic, Severity
 from qcompiler.filters import node_precisions, nodes_kept_float
-from qcompiler.graph import weight_bytes
 from qcompiler.options import CompileOptions
 from qcompiler.passes.cleanup.drop_unused import DropUnused
 from qcompiler.passes.rotate.decide import Decision, decide
@@ -22,13 +19,10 @@ from qcompiler.passes.rotate.rotations import KINDS, Rotation, passes_of
 from qcompiler.pipeline import Guard, Hook, PassRun, Pipeline, diagnostics_of
 from qcompiler.plan import QuantPlan
 from qcompiler.progress import Progress
-from qcompiler.session import Feeds
 from qcompiler.target import Target
 
 FEEDS = 12
 """Calibration samples that are measured on, one a feed."""
-LARGEST = 2 << 30
-"""Bytes of weights above which measuring takes more memory than it gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +58,13 @@ def rotate(
         decision = Decision(from_plan(QuantPlan.load(options.plan).rotate), {})
     elif options.rotate == "none":
         return Rotated(model)
-    elif options.rotate == "auto" and (not source.repeatable or weight_bytes(model) > LARGEST):
-        what = "the data can be read only once" if not source.repeatable else "the weights are too large to measure"
-        finding = Diagnostic("QC204", Severity.WARNING, "--rotate", f"nothing is rotated: {what}", "name the kinds")
+    elif options.rotate == "auto" and (why := why_not_measured(model, source)):
+        finding = Diagnostic("QC204", Severity.WARNING, "--rotate", f"nothing is rotated: {why}", "name the kinds")
         return Rotated(model, diagnostics=(finding,))
     else:
+        measured = options.rotate == "auto"
         decision = decide(
-            model, target, _first_feeds(model, source, options) if options.rotate == "auto" else (),
+            model, target, first_samples(model, source, FEEDS, held_back=options.validate is None) if measured else (),
             how=options.rotate, float_nodes=frozenset(nodes_kept_float(model, options)),
             precisions=node_precisions(model, options), goal=options.goal_sqnr, share=options.float_share,
             full=options.search == "full", threads=options.threads,
@@ -102,11 +96,3 @@ def from_plan(held: dict[str, dict[str, Any]]) -> tuple[Rotation, ...]:
     """What `to_plan` made, in the order of the passes."""
     return tuple(Rotation(kind, tuple(held[kind]["sites"]), held[kind]["seed"]) for kind in KINDS if kind in held)
 
-
-def _first_feeds(model: ir.Model, source: Source, options: CompileOptions) -> list[Feeds]:
-    batches = source if options.validate is not None else hold_back(source)
-    kept = FirstFeeds(batches, FEEDS)
-    for _ in kept:
-        if len(kept.feeds) == FEEDS:
-            break
-    return [without_padding(feed, input_specs(model)) for feed in kept.feeds]

@@ -87,7 +87,8 @@ def pinned(threads: int) -> Iterator[None]:
 def peak_memory(path: Path, feeds: Feeds, threads: int) -> float:
     """MiB that loading and running the file adds to a process that has imported onnxruntime; NaN where unknown."""
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder) / "feeds.npz", **dict(feeds))  # type: ignore[arg-type]
+        arrays: dict[str, Any] = dict(feeds)
+        np.savez(Path(folder) / "feeds.npz", **arrays)
         words = [sys.executable, "-m", "qcompiler.bench.peak_memory", str(path.resolve()), folder, str(threads)]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
     return float(json.loads(done.stdout)) if done.returncode == 0 else float("nan")

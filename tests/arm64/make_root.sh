@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make_root.sh FOLDER: an arm64 Python with numpy and onnxruntime, and the emulator that runs it on x86-64.
 #
-# FOLDER/root holds Debian's arm64 packages, FOLDER/packages the wheels, FOLDER/qemu the emulator. Everything comes from
+# FOLDER/system holds Debian's arm64 packages, FOLDER/packages the wheels, FOLDER/qemu the emulator. Everything comes from
 # the system's own package sources and pip's, is only unpacked, and needs no superuser: remove FOLDER and it is gone.
 # Needs apt-get and dpkg of Debian (sources of other systems may hold no arm64 packages). PYTHON names the pip to use.
 #
@@ -32,15 +32,15 @@ unpack() { # DESTINATION ARCHIVE...
 }
 
 download arm64 arm64 python3 libpython3-stdlib libstdc++6
-unpack "$folder/root" "$folder"/apt-arm64/archives/*.deb
+unpack "$folder/system" "$folder"/apt-arm64/archives/*.deb
 download host "$(dpkg --print-architecture)" qemu-user-static
 unpack "$folder/qemu" "$folder"/apt-host/archives/qemu-user-static*.deb
-version="$(ls "$folder/root/usr/bin" | sed -n 's/^python\(3\.[0-9]*\)$/\1/p')"
+version="$(ls "$folder/system/usr/bin" | sed -n 's/^python\(3\.[0-9]*\)$/\1/p')"
 "$python" -m pip --disable-pip-version-check --quiet download --no-deps --only-binary=:all: --dest "$folder/wheels" \
   --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux2014_aarch64 \
   --python-version "$version" numpy==2.2.6 onnxruntime==1.23.2
 for wheel in "$folder"/wheels/*.whl; do "$python" -m zipfile -e "$wheel" "$folder/packages"; done
-ln -sfn "root/usr/bin/python$version" "$folder/python"
+ln -sfn "system/usr/bin/python$version" "$folder/python"
 ln -sfn qemu/usr/bin/qemu-aarch64-static "$folder/emulator"
 rm -rf "$folder"/apt-arm64 "$folder"/apt-host "$folder/wheels"
 touch "$folder/.done"

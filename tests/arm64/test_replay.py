@@ -1,6 +1,6 @@
 """Bundles for arm64 on the real arm64 onnxruntime, emulated: Armv8.2 with dot products, as Orin's processor has.
 
-`make test-arm64` makes the emulated root first. Emulation says nothing about speed.
+`make test-arm64` makes the emulated system first. Emulation says nothing about speed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ pytestmark = [
 def emulated(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the arm64 Python; cortex-a76 has the instructions of Orin's Cortex-A78AE that matter here."""
     path = os.pathsep.join([str(ARM64 / "packages"), str(ROOT)])
-    command = [str(ARM64 / "emulator"), "-cpu", "cortex-a76", "-L", str(ARM64 / "root"), str(ARM64 / "python")]
+    command = [str(ARM64 / "emulator"), "-cpu", "cortex-a76", "-L", str(ARM64 / "system"), str(ARM64 / "python")]
     kept = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", **environment}
     return subprocess.run([*command, *map(str, words)], env=kept, capture_output=True, text=True, check=False)
 

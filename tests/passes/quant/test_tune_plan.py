@@ -20,7 +20,7 @@ from qcompiler.passes.quant.make_plan import make_plan
 from qcompiler.passes.quant.node_groups import node_groups
 from qcompiler.passes.quant.select_sites import Sites, select_sites
 from qcompiler.passes.quant.switched_model import SwitchedModel, decibels
-from qcompiler.passes.quant.tune_plan import Tuned, _outstanding, tune_plan
+from qcompiler.passes.quant.tune_plan import Tuned, _local_noise, _outstanding, tune_plan
 from qcompiler.plan import QuantPlan
 from qcompiler.session import Feeds
 from qcompiler.target import Target
@@ -274,3 +274,14 @@ def test_nodes_far_louder_than_the_rest_are_candidates_by_themselves() -> None:
     assert _outstanding(loudness) == [("b",), ("b", "a")]
     assert _outstanding(loudness | {"d": 12.0}) == [("b",), ("b", "a"), ("b", "a", "d", "c")]
     assert _outstanding({"n": 1.0}) == []
+
+
+def test_a_few_massive_elements_do_not_make_a_tensor_quiet() -> None:
+    """Their power is nearly all of it, and the step that holds them leaves nothing of what most tokens carry."""
+    plain = RANDOM.standard_normal(100_000).astype(np.float32)
+    massive = np.concatenate([plain, np.full(100, 2000.0, np.float32)])
+    tensors = {"plain": Histogram().observe(plain), "massive": Histogram().observe(massive)}
+    sites = Sites(sources={"plain": "plain", "massive": "massive"})
+    noise = _local_noise(tensors, sites, {"plain": 4.0, "massive": 2000.0})
+    assert noise["plain"] < 1e-3
+    assert noise["massive"] == pytest.approx(1.0, abs=0.1)

@@ -78,6 +78,7 @@ def test_a_scale_passes_exactly_and_adds_nothing(form: str) -> None:
 
 @pytest.mark.parametrize(("body", "reason"), [
     ("[a] h = Conv(x, k, b) i = HardSwish(h) [z] y = Conv(i, p)", "hard_swish of a scaled channel is not the scaled"),
+    ("[a] h = Conv(x, k, b) i = Elu(h) [z] y = Conv(i, p)", "Elu of a scaled channel is not the scaled"),
     ("[a] h = Conv(x, k, b) i = Clip(h, low, six) [z] y = Conv(i, p)", "Clip of a scaled channel is not the scaled"),
     ("[a] h = Conv(x, k, b) i = Relu(h) [z] j = Conv(i, p) l = ReduceMax(i) y = Add(j, l)", "ReduceMax reads it too"),
     ("[a] h = Conv(x, k, b) i = Concat<axis = 1>(h, h) [z] j = Conv(i, q) [w] l = Conv(h, p) y = Add(j, l)",

@@ -1,0 +1,118 @@
+"""The step of a compile from calibration data, or from the user's plan, to the plan that is carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx_ir as ir
+
+from qcompiler.calibration.data import Source
+from qcompiler.calibration.inputs import input_specs
+from qcompiler.calibration.masks import without_padding
+from qcompiler.calibration.runner import calibrate
+from qcompiler.calibration.split import FirstFeeds, Split
+from qcompiler.calibration.table import CalibrationTable
+from qcompiler.calibration.thresholds import find_threshold
+from qcompiler.diagnostics import Diagnostic, Severity
+from qcompiler.errors import UsageError
+from qcompiler.graph import weight_bytes
+from qcompiler.memory import release_freed
+from qcompiler.options import CompileOptions
+from qcompiler.passes.quant.check_plan import check_plan
+from qcompiler.passes.quant.estimate_biases import estimate_biases
+from qcompiler.passes.quant.make_plan import CHANNEL_AXIS, make_plan
+from qcompiler.passes.quant.select_sites import Sites
+from qcompiler.passes.quant.tune_plan import tune_plan
+from qcompiler.passes.quant.zero_points import choose_zero_points
+from qcompiler.plan import QuantPlan
+from qcompiler.session import Feeds
+from qcompiler.target import Target
+
+TUNING_FEEDS = 16
+"""At most so many samples are kept for measuring plans on, one a feed."""
+TUNING_BYTES = 2 << 30
+"""Measuring plans needs one more session with all weights; above this it takes more than it gives."""
+
+
+@dataclass(slots=True)
+class Planned:
+    """The plan; what calibration saw, None where the plan was given; and what was measured, for the report."""
+
+    plan: QuantPlan
+    table: CalibrationTable | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+def choose_plan(
+    model: ir.Model,
+    target: Target,
+    sites: Sites,
+    batches: Split | Source,
+    options: CompileOptions,
+    progress: Callable[[], None] = lambda: None,
+) -> Planned:
+    """Calibrate and choose scales, or take the user's plan (the data is still read: verification needs it).
+
+    Args:
+        sites: Zero points are written into them.
+
+    Raises:
+        QcompileError: As reading the data or the plan.
+    """
+    if options.plan is not None:
+        return Planned(_given_plan(model, target, batches, options))
+    kept = FirstFeeds(batches, TUNING_FEEDS)
+    table = calibrate(
+        model, sorted(set(sites.sources.values())), kept, threads=options.threads, progress=lambda _count: progress(),
+        channel_axes=dict.fromkeys(sites.outputs.values(), CHANNEL_AXIS),
+    )  # fmt: skip
+    if options.zero_points == "auto":
+        sites.zero_points = choose_zero_points(model, target, sites, table.tensors)
+    peaks = {name: item.peaks for name, item in table.channels.items()}
+    small = weight_bytes(model) <= TUNING_BYTES
+    feeds = [without_padding(feed, input_specs(model)) for feed in kept.feeds] if small else []
+    if options.method == "auto" and small:
+        tuned = tune_plan(
+            model, target, sites, table.tensors, feeds, goal=options.goal_sqnr, share=options.float_share,
+            full=options.search == "full", channel_peaks=peaks, threads=options.threads, progress=progress,
+        )  # fmt: skip
+        made = Planned(tuned.plan, table, tuned.facts)
+    else:
+        method = "mse" if options.method == "auto" else options.method
+        found = {
+            name: find_threshold(histogram, method, qmax=sites.steps(name), percentile=options.percentile).value
+            for name, histogram in table.tensors.items()
+            if histogram.count
+        }
+        made = Planned(make_plan(model, target, sites, found, channel_peaks=peaks), table)
+        if options.method == "auto":
+            note = "the weights are too large to measure clipping rules on; taking mse"
+            made.diagnostics = (Diagnostic("QC203", Severity.INFO, "", note, "name a rule with --method"),)
+    if options.bias_correction == "auto":
+        _correct_biases(made, model, feeds, options.threads, progress)
+    return made
+
+
+def _given_plan(model: ir.Model, target: Target, batches: Split | Source, options: CompileOptions) -> QuantPlan:
+    if options.include or options.exclude or options.exclude_op:
+        raise UsageError("a plan says itself what is quantized", where="--plan",
+                         hint="edit the plan, or leave out --include and --exclude")  # fmt: skip
+    assert options.plan is not None
+    plan = QuantPlan.load(options.plan)
+    check_plan(plan, model, target, str(options.plan))
+    for _ in batches:
+        pass
+    return plan
+
+
+def _correct_biases(
+    made: Planned, model: ir.Model, feeds: Sequence[Feeds], threads: int, progress: Callable[[], None]
+) -> None:
+    """Corrections of biases go into the plan, where they pay."""
+    release_freed()
+    found = estimate_biases(model, made.plan, feeds, threads=threads, progress=progress)
+    made.plan.biases = found.biases
+    made.facts["bias_correction"] = found.facts
