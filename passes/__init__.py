@@ -14,6 +14,7 @@ TABLE: dict[str, str] = {
     "rotate-residual": "qcompiler.passes.rotate.rotate_residual:RotateResidual",
     "rotate-heads": "qcompiler.passes.rotate.rotate_heads:RotateHeads",
     "rotate-down": "qcompiler.passes.rotate.rotate_down:RotateDown",
+    "rotate-gated": "qcompiler.passes.rotate.rotate_gated:RotateGated",
     "rotate-scores": "qcompiler.passes.rotate.rotate_scores:RotateScores",
     "fold-batch-norm": "qcompiler.passes.fold.fold_batch_norm:FoldBatchNorm",
     "sum-to-add": "qcompiler.passes.canonical.sum_to_add:SumToAdd",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from qcompiler.options import CompileOptions
 
 ENVIRONMENT = "QCOMPILE_"
-ROTATIONS = ("residual", "heads", "down", "scores")
+ROTATIONS = ("residual", "heads", "down", "gated", "scores")
 METHODS = ("minmax", "percentile", "mse", "entropy")
 Parse = Callable[[Any, str], Any]
 

@@ -28,7 +28,7 @@ class CompileOptions:
             "none" does not.
         rotate: Before equalizing, rotate what layers hand to one another, at no change of the function: "none", "auto"
             (the kinds that gain at the outputs), "all", or kinds separated by commas: "residual", "heads", and with
-            added nodes "down", "scores".
+            added nodes "down", "gated", "scores".
         zero_points: "auto" gives one-sided tensors (of ReLU, GELU, Softmax) a zero point, where the target's kernels or
             the biases behind take it at no cost; "none" keeps all grids symmetric.
         search: How long "auto" measures: "fast" tries the clipping rules and keeps groups of nodes float, "full" goes

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from qcompiler.passes.equalize.sample_rows import sample_rows
 from qcompiler.passes.quant.select_sites import select_sites
+from qcompiler.passes.rotate.gated_sites import gated_sites
 from qcompiler.passes.rotate.hadamard import factors
 from qcompiler.passes.rotate.insert_rotation import online_turn
 from qcompiler.passes.rotate.reader_loss import reader_loss
@@ -23,6 +24,8 @@ from qcompiler.precision import ALL_8_BITS, Precisions
 from qcompiler.session import Feeds
 from qcompiler.target import Target
 
+IN_FRONT: tuple[Kind, ...] = ("down", "gated")
+"""Kinds that stand in front of single layers, which are measured first."""
 WORTH_NODES = 0.5
 """Nodes are added where the readers lose half of their error."""
 FAR_BELOW = 12.0
@@ -61,8 +64,9 @@ def decide(
 
     "auto": each kind is measured alone; the one that gains most at the outputs is taken, and what is left is measured
     on top of it, until nothing gains enough. Kinds that add nodes have to gain more, are tried only while the outputs
-    stay below `goal` dB, and in front of down projections only those sites take part whose readers lose half of their
-    error. Nothing is taken that leaves the outputs worse than no rotation. The full search also tries other signs.
+    stay below `goal` dB, and in front of down and output projections only those sites take part whose readers lose half
+    of their error. Nothing is taken that leaves the outputs worse than no rotation. The full search also tries other
+    signs.
 
     "all", or kinds separated by commas: these at every site, unmeasured.
 
@@ -83,17 +87,16 @@ def decide(
         return Decision(taken, facts | _described(model, taken))
     if not sites or not feeds:
         return Decision((), facts)
-    losses: dict[str, tuple[float, float]] = {}
-    if "down" in sites:
-        readers = sites["down"]
-        losses = _down_losses(model, sites["down"], feeds, precisions, threads)
-        sites["down"] = {
-            name: sites["down"][name] for name, (plain, turned) in losses.items() if turned <= WORTH_NODES * plain
-        }
-        facts["down_readers_sqnr"] = {
+    for kind in IN_FRONT:
+        if kind not in sites:
+            continue
+        readers = sites[kind]
+        losses = _losses(_in_front(model, {kind: readers}), feeds, precisions, threads, model)
+        sites[kind] = {name: readers[name] for name, (plain, turned) in losses.items() if turned <= WORTH_NODES * plain}
+        facts[f"{kind}_readers_sqnr"] = {
             name: {"none": _decibels(plain), "rotated": _decibels(turned)} for name, (plain, turned) in losses.items()
         }
-        facts["still_noisy"] = still_noisy(losses, readers)
+        facts["still_noisy"] = [*facts.get("still_noisy", ()), *still_noisy(losses, readers)]
     search = Search(model, target, feeds, float_nodes, precisions, share, threads, progress)
     taken = search.greedy([Rotation(kind, tuple(names)) for kind, names in sites.items() if names], goal)
     if full and taken:
@@ -132,11 +135,22 @@ def _worth_rotating(sites: Mapping[Kind, Readers], quantized: Collection[str]) -
     return {kind: names for kind, names in kept.items() if names}
 
 
-def _down_losses(
-    model: ir.Model, names: Readers, feeds: Sequence[Feeds], precisions: Precisions, threads: int
+def _in_front(model: ir.Model, wanted: Mapping[Kind, Collection[str]]) -> list[Site]:
+    """The sites of these names that are rotated by nodes in front of their readers."""
+    found = {"down": down_sites, "gated": gated_sites}
+    return [
+        site
+        for kind in IN_FRONT
+        if kind in wanted
+        for site in found[kind](model)
+        if isinstance(site, Site) and site.name in wanted[kind]
+    ]
+
+
+def _losses(
+    sites: Sequence[Site], feeds: Sequence[Feeds], precisions: Precisions, threads: int, model: ir.Model
 ) -> dict[str, tuple[float, float]]:
     """Site to the loss of its readers, as it is and rotated."""
-    sites = [site for site in down_sites(model) if isinstance(site, Site) and site.name in names]
     seen = sample_rows(model, sites, feeds, threads=threads)
     return {
         site.name: (
@@ -162,17 +176,15 @@ def _described(model: ir.Model, taken: tuple[Rotation, ...], costs: Mapping[str,
 
 
 def _added(model: ir.Model, taken: Sequence[Rotation], costs: Mapping[str, int]) -> float:
-    """Multiply-adds of the rotations in front of down projections: m + b for each channel and position."""
-    wanted = {name for item in taken if item.kind == "down" for name in item.sites}
+    """Multiply-adds of the rotations in front of layers: m + b for each channel and position."""
     total = 0.0
-    for site in down_sites(model):
-        if isinstance(site, Site) and site.name in wanted:
-            reader = site.readers[0]
-            weight = reader.weight.value.const_value
-            assert weight is not None  # a layer's weight is constant, or it were none
-            left, right = factors(site.channels)
-            work = right + (left if left > 1 else 0)
-            total += costs.get(str(reader.node.name), 0) / weight.shape.numpy()[reader.outputs] * work
+    for site in _in_front(model, {item.kind: item.sites for item in taken}):
+        reader = site.readers[0]
+        weight = reader.weight.value.const_value
+        assert weight is not None  # a layer's weight is constant, or it were none
+        left, right = factors(site.channels)
+        work = right + (left if left > 1 else 0)
+        total += costs.get(str(reader.node.name), 0) / weight.shape.numpy()[reader.outputs] * work
     return total
 
 

@@ -8,22 +8,26 @@ from typing import Literal, TypeAlias
 
 import onnx_ir as ir
 
+from qcompiler.passes.rotate.gated_sites import gated_sites
 from qcompiler.passes.rotate.head_values import HeadValues, head_values
 from qcompiler.passes.rotate.residual_streams import Stream, residual_streams
 from qcompiler.passes.rotate.rotate_down import RotateDown, down_sites
+from qcompiler.passes.rotate.rotate_gated import RotateGated
 from qcompiler.passes.rotate.rotate_heads import RotateHeads
 from qcompiler.passes.rotate.rotate_residual import RotateResidual
 from qcompiler.passes.rotate.rotate_scores import RotateScores
 from qcompiler.passes.rotate.score_operands import ScoreOperands, score_operands
 from qcompiler.passes.sites.records import Site
 
-Kind: TypeAlias = Literal["residual", "heads", "down", "scores"]
-RotationPass: TypeAlias = type[RotateResidual] | type[RotateHeads] | type[RotateDown] | type[RotateScores]
+Kind: TypeAlias = Literal["residual", "heads", "down", "gated", "scores"]
+AnyRotation: TypeAlias = RotateResidual | RotateHeads | RotateDown | RotateGated | RotateScores
+RotationPass: TypeAlias = type[AnyRotation]
 PASSES: Mapping[Kind, RotationPass] = {
-    "residual": RotateResidual, "heads": RotateHeads, "down": RotateDown, "scores": RotateScores,
+    "residual": RotateResidual, "heads": RotateHeads, "down": RotateDown, "gated": RotateGated,
+    "scores": RotateScores,
 }  # fmt: skip
 KINDS: tuple[Kind, ...] = tuple(PASSES)
-ONLINE: frozenset[Kind] = frozenset({"down", "scores"})
+ONLINE: frozenset[Kind] = frozenset({"down", "gated", "scores"})
 """Kinds that add nodes."""
 Readers = dict[str, tuple[str, ...]]
 
@@ -37,7 +41,7 @@ class Rotation:
     seed: int = 0
 
 
-def passes_of(rotations: Sequence[Rotation]) -> list[RotateResidual | RotateHeads | RotateDown | RotateScores]:
+def passes_of(rotations: Sequence[Rotation]) -> list[AnyRotation]:
     """One pass for each."""
     return [PASSES[item.kind](item.sites, item.seed) for item in rotations]
 
@@ -51,8 +55,10 @@ def found_sites(model: ir.Model) -> dict[Kind, Readers]:
             residual[stream.name] = tuple(str(reader.node.name) for reader in layers)
     heads = {item.name: _names(item) for item in head_values(model) if isinstance(item, HeadValues)}
     down = {item.name: _names(item) for item in down_sites(model) if isinstance(item, Site)}
+    gated = {item.name: _names(item) for item in gated_sites(model) if isinstance(item, Site)}
     scores: Readers = {item.name: (item.name,) for item in score_operands(model) if isinstance(item, ScoreOperands)}
-    every: dict[Kind, Readers] = {"residual": residual, "heads": heads, "down": down, "scores": scores}
+    every: dict[Kind, Readers] = {"residual": residual, "heads": heads, "down": down, "gated": gated,
+                                  "scores": scores}  # fmt: skip
     return {kind: readers for kind, readers in every.items() if readers}
 
 

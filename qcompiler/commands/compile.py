@@ -54,7 +54,7 @@ def parser() -> Parser:
     plan.add_argument("--bias-correction", metavar="HOW",
                       help="take out the mean error of each layer: none (default) or auto (where the outputs gain)")
     plan.add_argument("--rotate", metavar="HOW",
-                      help="rotate before equalizing: none (default), auto, all, or some of residual,heads,down,scores")
+                      help="rotate before equalizing: none (default), auto, all, or residual,heads,down,gated,scores")
     plan.add_argument("--zero-points", metavar="HOW",
                       help="of one-sided tensors, as ReLU and GELU give: none (default), auto (where they are free)")
     plan.add_argument("--search", metavar="HOW", help="how long --method auto measures: fast (default) or full")
