@@ -95,7 +95,9 @@ class _Editor:
             if not site.scales:
                 self._insert_behind(site, shift, scale)
             for operand in site.scales:
-                self._set(operand, _along(_wide(operand), 1 / wanted.scale, operand.axis))
+                wide = _wide(operand)
+                factors = _whole(site, 1 / wanted.scale, wide.shape[operand.axis], 1.0)
+                self._set(operand, _along(wide, factors, operand.axis))
             if site.scales and (wanted.shifts or (wanted.scales and site.bias is not None)):
                 self._shift_source(site, wanted)
             for reader in site.readers:
@@ -107,7 +109,8 @@ class _Editor:
     def _shift_source(self, site: Site, wanted: ShiftScale) -> None:
         if site.bias is not None:
             old = _wide(site.bias).reshape(-1)
-            self._set(site.bias, ((old - wanted.shift) / wanted.scale).reshape(_form(site.bias, wanted.shift.size)))
+            shift, scale = _whole(site, wanted.shift, old.size, 0.0), _whole(site, wanted.scale, old.size, 1.0)
+            self._set(site.bias, ((old - shift) / scale).reshape(_form(site.bias, shift.size)))
             return
         node = site.bias_node
         if node is None:
@@ -202,6 +205,15 @@ class _Editor:
     def _constant(self, graph: ir.Graph, like: ir.Value, numbers: Array, suffix: str) -> ir.Value:
         dtype = like.dtype.numpy() if like.dtype is not None else np.float32
         return add_initializer(graph, numbers.astype(dtype), self._names(f"{like.name}_{suffix}"))
+
+
+def _whole(site: Site, numbers: Reals, channels: int, rest: float) -> Reals:
+    """One number for each channel of the source layer: `rest` for those that are not the site's."""
+    if site.part is None:
+        return numbers
+    made: Reals = np.full(channels, rest)
+    made[site.part] = numbers
+    return made
 
 
 def _wide(operand: Operand) -> Array:

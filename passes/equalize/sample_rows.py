@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -11,7 +11,7 @@ import onnx_ir as ir
 from qcompiler.calibration.inputs import input_specs
 from qcompiler.calibration.masks import drop_padding, find_mask, masked_axes, padding, symbolic_shape
 from qcompiler.passes.quant.select_sites import source_of
-from qcompiler.passes.sites.records import Kind, Reals, Site
+from qcompiler.passes.sites.records import Channels, Kind, Reals, Site
 from qcompiler.session import Feeds, Session
 
 PERCENTILE = 99.5
@@ -19,6 +19,8 @@ ROWS = 512
 """Rows kept of each site, over all samples."""
 TENSORS_AT_ONCE = 64
 """Tensors that one forward pass returns."""
+Seen: TypeAlias = tuple[ir.Value, int, int, Channels | None]
+"""A tensor, the count and the axis of its channels, and which of them (None: all)."""
 
 
 class Rows:
@@ -89,10 +91,10 @@ def sample_each(
     """The same for several sets of samples."""
     inputs = input_specs(model)
     mask = find_mask(inputs)
-    tensors = {site.name: (site.value, site.channels, site.axis) for site in sites}
+    tensors: dict[str, Seen] = {site.name: (site.value, site.channels, site.axis, None) for site in sites}
     for site in sites:
-        tensors |= {str(value.name): (value, channels, axis) for value, channels, axis in tensors_beside(site)}
-    found = [{name: Rows(channels) for name, (_, channels, _) in tensors.items()} for _ in sets]
+        tensors |= {str(item[0].name): item for item in tensors_beside(site)}
+    found = [{name: Rows(item[1]) for name, item in tensors.items()} for _ in sets]
     names = list(tensors)
     for first in range(0, len(names), TENSORS_AT_ONCE):
         part = names[first : first + TENSORS_AT_ONCE]
@@ -103,7 +105,7 @@ def sample_each(
             outputs = session.run_sample(feed)
             real = padding(feed, mask)
             for name in part:
-                value, channels, axis = tensors[name]
+                value, channels, axis, taken = tensors[name]
                 array: np.ndarray[Any, Any] = outputs[name]
                 if axis != -1:
                     array = np.moveaxis(array, axis, -1)
@@ -111,21 +113,22 @@ def sample_each(
                     axes = masked_axes(symbolic_shape(value), array.shape, mask, (real.shape[0], real.shape[1]))
                     if axes is not None and array.ndim - 1 not in axes.sequence:
                         array = drop_padding(array, real, axes)
+                array = array if taken is None else array[..., taken]
                 rows[name].add(array.reshape(-1, channels).astype(np.float32), max(1, ROWS // count))
     return found
 
 
-def tensors_beside(site: Site) -> Iterator[tuple[ir.Value, int, int]]:
-    """Tensors with the site's channels and other numbers, with the count and the axis of the channels.
+def tensors_beside(site: Site) -> Iterator[Seen]:
+    """Tensors with the site's channels and other numbers.
 
     What an attention's value projection gives, before it is mixed; what a reader sees of some positions only.
     """
     if (value := values_of(site)) is not None:
-        yield value, site.sources, -1
+        yield value, site.sources, -1, site.part
     for reader in site.readers:
         read = reader.node.inputs[0]
         if read is not None and source_of(read) is not source_of(site.value):
-            yield read, site.channels, input_axis(reader.node)
+            yield read, site.channels, input_axis(reader.node), None
 
 
 def values_of(site: Site) -> ir.Value | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -180,7 +181,10 @@ class Trials:
         shift, scale = (item.astype(np.float32) for item in _by_reader(site, made))
         fed: Arrays = {}
         for tensor, form in tensors.items():
-            fed[self._shifts[tensor]], fed[self._factors[tensor]] = shift.reshape(form), scale.reshape(form)
+            given = shift, scale
+            if tensor in self._heads and math.prod(form) != site.channels:  # values before their heads are repeated
+                given = made.shift.astype(np.float32), made.scale.astype(np.float32)
+            fed[self._shifts[tensor]], fed[self._factors[tensor]] = (item.reshape(form) for item in given)
         for reader in self._sites[name].readers:
             layer = str(reader.node.name)
             if layer in self._offsets:
@@ -231,12 +235,13 @@ class Trials:
         while node is not None and node.op_type in LAYOUT_OPS:
             node = node.inputs[0].producer() if node.inputs[0] is not None else None
         value = node.inputs[1] if node is not None else None
-        size = value.shape[-1] if value is not None and value.shape is not None else None
-        if node is None or value is None or not isinstance(size, int):
+        if node is None or value is None or 1 not in self._plan.nodes.get(str(node.name), ()):
             return None
-        if 1 not in self._plan.nodes.get(str(node.name), ()):
+        sizes = list(value.shape) if value.shape is not None else []
+        form = [size if isinstance(size, int) else 1 for size in (*sizes[1:-2], 1, *sizes[-1:])]
+        if math.prod(form) not in (site.channels, site.sources):
             return None
-        self._heads[str(value.name)] = (-1, 1, size)
+        self._heads[str(value.name)] = tuple(form)
         return str(value.name)
 
     def _prepare(self, switched: ir.Model) -> Arrays:

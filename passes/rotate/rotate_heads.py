@@ -43,7 +43,7 @@ class RotateHeads(Pass):
                 return found.reason
             by = turns.setdefault(found.size, Turn(rotation(found.size, self.seed)))
             for operand in found.made:
-                editor.turn(operand, by)
+                editor.turn(operand, by, part=found.part)
             for reader in found.readers:
                 editor.turn(reader.weight, by)
                 mark(reader.node, "heads")

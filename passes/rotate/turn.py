@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from qcompiler.graph import FreshNames, add_initializer, constant_array
 from qcompiler.passes.rotate.hadamard import Matrix
-from qcompiler.passes.sites.records import Operand, Reals
+from qcompiler.passes.sites.records import Channels, Operand, Reals
 
 _ROWS = 8192
 """Rows that are held in float64 at a time: tables of embeddings are large."""
@@ -49,19 +49,21 @@ class WeightEditor:
 
     def __init__(self, model: ir.Model) -> None:
         self.names = FreshNames(model)
-        self._made: dict[tuple[int, int, int, bytes], tuple[ir.Value, ir.Value]] = {}
+        self._made: dict[tuple[int, int, int, bytes, bytes], tuple[ir.Value, ir.Value]] = {}
 
-    def turn(self, operand: Operand, by: Turn, gain: Reals | None = None) -> None:
-        """The operand times `gain` (by channel) times K, along the operand's axis."""
+    def turn(self, operand: Operand, by: Turn, gain: Reals | None = None, part: Channels | None = None) -> None:
+        """The operand times `gain` (by channel) times K, along its axis; of its channels only `part`, if given."""
         old = operand.value
-        key = (id(old), operand.axis, id(by), b"" if gain is None else gain.tobytes())
+        gains, parts = (b"" if item is None else item.tobytes() for item in (gain, part))
+        key = (id(old), operand.axis, id(by), gains, parts)
         if key not in self._made:
             array = wide_array(old) if gain is not None else _array(old)
             if gain is not None:
                 form = [1] * array.ndim
                 form[operand.axis] = -1
                 array = array * gain.reshape(form)
-            self._made[key] = (old, self._constant(operand, by(array, operand.axis)))  # old is kept: ids come again
+            turned = by(array, operand.axis) if part is None else _part_turned(array, by, operand.axis, part)
+            self._made[key] = (old, self._constant(operand, turned))  # old is kept: ids come again
         operand.node.replace_input_with(operand.index, self._made[key][1])
 
     def put(self, operand: Operand, numbers: Reals) -> None:
@@ -73,6 +75,12 @@ class WeightEditor:
         assert isinstance(graph, ir.Graph)
         dtype = old.dtype.numpy() if old.dtype is not None else np.float32
         return add_initializer(graph, numbers.astype(dtype), self.names(f"{old.name}_rotated"))
+
+
+def _part_turned(array: np.ndarray[Any, Any], by: Turn, axis: int, part: Channels) -> Reals:
+    made = np.moveaxis(array, axis, -1).copy()
+    made[..., part] = by(made[..., part])
+    return np.ascontiguousarray(np.moveaxis(made, -1, axis))
 
 
 def wide_array(value: ir.Value) -> Reals:

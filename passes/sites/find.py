@@ -5,9 +5,10 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from qcompiler.passes.sites.conv_sites import conv_sites
-from qcompiler.passes.sites.layer_sites import mlp_sites, value_sites
+from qcompiler.passes.sites.layer_sites import mlp_sites
 from qcompiler.passes.sites.norm_sites import norm_sites
 from qcompiler.passes.sites.records import Found, Refusal, Site
+from qcompiler.passes.sites.value_sites import value_sites
 
 
 def find_sites(model: ir.Model) -> Found:

@@ -111,6 +111,8 @@ class Site:
         shifts: Whether a shift is exact here.
         to_source: Channel of the readers to channel of the source; None where they are the same. Several for one where
             heads are repeated.
+        part: Output channels of the source layer that are the site's, ascending; None where all are (one layer may make
+            queries, keys and values).
     """
 
     kind: Kind
@@ -124,6 +126,7 @@ class Site:
     bias_node: ir.Node | None = None
     shifts: bool = True
     to_source: Channels | None = None
+    part: Channels | None = None
 
     @property
     def sources(self) -> int:

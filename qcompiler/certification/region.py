@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,14 +38,23 @@ def settled_values(before: ir.Model, after: ir.Model) -> list[str]:
 
 
 def new_weights(before: ir.Model, after: ir.Model) -> int:
-    """How many float weights of `after` no weight of `before` equals bit by bit, whatever its shape or name."""
-    known = {id(tensor) for tensor in _weights(before)}
-    left = [tensor for tensor in _weights(after) if id(tensor) not in known]
+    """How many float weights of `after` no weight of `before` equals bit by bit, whatever its shape or name.
+
+    One that more nodes read than before is new too: a rewrite may bring in again what another one brought before.
+    """
+    old, new = _weights(before), _weights(after)
+    left = [tensor for key, (tensor, uses) in new.items() if uses > old.get(key, (tensor, 0))[1]]
     if not left:
         return 0
     sizes = {tensor.nbytes for tensor in left}
-    digests = {_digest(tensor) for tensor in _weights(before) if tensor.nbytes in sizes}
-    return sum(_digest(tensor) not in digests for tensor in left)
+    freed = Counter[bytes]()
+    for key, (tensor, uses) in old.items():
+        if tensor.nbytes in sizes:
+            freed[_digest(tensor)] += uses - new.get(key, (tensor, 0))[1]
+    wanted = Counter[bytes]()
+    for tensor in left:
+        wanted[_digest(tensor)] += new[id(tensor)][1] - old.get(id(tensor), (tensor, 0))[1]
+    return sum(freed[_digest(tensor)] < wanted[_digest(tensor)] for tensor in left)
 
 
 def _same(node: ir.Node, other: ir.Node | None) -> bool:
@@ -90,13 +100,15 @@ def _reached(start: Iterable[ir.Node], *, forward: bool) -> set[ir.Node]:
     return found
 
 
-def _weights(model: ir.Model) -> list[Any]:
-    return [
-        value.const_value
-        for graph in model.graphs()
-        for value in graph.initializers.values()
-        if value.const_value is not None and _is_float(value) and value.const_value.size > 1
-    ]
+def _weights(model: ir.Model) -> dict[int, tuple[Any, int]]:
+    """Float constants of more than one element by identity, and by how many operands they are read."""
+    found: dict[int, tuple[Any, int]] = {}
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if tensor is not None and _is_float(value) and tensor.size > 1:
+                found[id(tensor)] = tensor, found.get(id(tensor), (tensor, 0))[1] + len(value.uses())
+    return found
 
 
 def _digest(tensor: ir.TensorProtocol) -> bytes:

@@ -274,7 +274,7 @@ def test_near_misses_of_heads_and_unknown_sites() -> None:
         "m (float[N, 2, S, 4] q, float[N, 2, 4, T] k, float[N, 2, T, 4] v) => (float y) "
         "{ s = MatMul(q, k) p = Softmax<axis = -1>(s) y = MatMul(p, v) }", 17)))  # fmt: skip
     assert [item.reason for item in outcome.skipped] == [
-        "the values do not come from a layer whose channels are split into heads"
+        "the values do not come from a layer of their own, split into heads"
     ]
     cached = llama(1)
     values = next(node.outputs[0] for node in cached.graph if node.name == "v3_0")
