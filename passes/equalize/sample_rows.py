@@ -139,7 +139,7 @@ def values_of(site: Site) -> ir.Value | None:
 
 
 def input_axis(node: ir.Node) -> int:
-    """Of the input channels of a MatMul, Gemm or Conv with a constant weight, from the end."""
+    """Of the input channels of a layer with a constant weight, from the end."""
     weight = node.inputs[1]
     assert weight is not None and weight.const_value is not None
-    return 1 - len(weight.const_value.shape) if node.op_type == "Conv" else -1
+    return 1 - len(weight.const_value.shape) if node.op_type in ("Conv", "ConvTranspose") else -1

@@ -5,9 +5,11 @@ from __future__ import annotations
 from qcompiler.passes.cleanup.drop_unused import DropUnused
 from qcompiler.passes.fold.fold_affine import FoldAffine
 from qcompiler.passes.fold.fold_batch_norm import FoldBatchNorm
+from qcompiler.passes.fold.fold_layer_scale import FoldLayerScale
 from qcompiler.pipeline import Pass
 
 
 def fold_passes() -> tuple[Pass, ...]:
     """What follows a layer, into the layer; after recognition, which knows some of these nodes as parts of forms."""
-    return (FoldAffine(), FoldBatchNorm(), FoldAffine(), DropUnused())  # a norm behind a bias, a gain behind a norm
+    # a norm behind a bias, a gain behind a norm
+    return (FoldAffine(), FoldBatchNorm(), FoldAffine(), FoldLayerScale(), DropUnused())

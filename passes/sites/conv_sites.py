@@ -97,8 +97,11 @@ def _follow(value: ir.Value, axis: int) -> Readers:
 
 
 def conv_reader(node: ir.Node, index: int, axis: int) -> Reader | None:
-    """A Conv of one group, or a depthwise one, as a reader of the channels at `axis`; no shift passes its padding."""
-    if not _is_conv(node) or index != 0:
+    """A Conv or ConvTranspose of one group, or a depthwise Conv, as a reader of the channels at `axis`.
+
+    No shift passes its padding, or the places of its kernel.
+    """
+    if index != 0 or not (_is_conv(node) or (node.domain == "" and node.op_type == "ConvTranspose")):
         return None
     weight = node.inputs[1]
     if weight is None or not is_constant(weight) or weight.const_value is None or weight.dtype not in _FLOATS:
@@ -107,6 +110,8 @@ def conv_reader(node: ir.Node, index: int, axis: int) -> Reader | None:
     if len(shape) + axis != 1:
         return None
     bias = Operand(node, 2) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    if node.op_type == "ConvTranspose":
+        return Reader(Operand(node, 1, 0), 1, None) if groups == 1 else None
     if groups == 1:
         return Reader(Operand(node, 1, 1), 0, bias)
     return Reader(Operand(node, 1, 0), 0, bias) if shape[1] == 1 and shape[0] == groups else None

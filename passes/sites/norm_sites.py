@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx_ir as ir
 
 from qcompiler.graph import constant_array
 from qcompiler.passes.canonical.forms import Form, Role, form_of, role_of, site_of
+from qcompiler.passes.sites.conv_sites import conv_reader
 from qcompiler.passes.sites.readers import find_readers
 from qcompiler.passes.sites.records import Edge, Kind, Operand, Refusal, Site
 
@@ -16,7 +19,8 @@ def norm_sites(model: ir.Model) -> list[Site | Refusal]:
     """Each LayerNorm and RMSNorm over the last axis, as one operator or annotated, in graph order.
 
     A LayerNormalization takes a shift even without a bias, which it is given; RMSNorm has no place for one. A residual
-    edge (post-LN) is recorded with the bias of the layer that the same Add brings in.
+    edge (post-LN) is recorded with the bias of the layer that the same Add brings in. Convolutions with more than one
+    place of their kernel take a scale (and a rotation) but no shift.
     """
     found: list[Site | Refusal] = []
     parts: dict[str, list[ir.Node]] = {}
@@ -80,11 +84,13 @@ def _with_readers(
     found = find_readers(value)
     if found.refusal:
         return _refuse(value, found.refusal)
-    if not found.layers:
+    spatial = {edge: layer for edge in found.edges if (layer := conv_reader(edge.node, edge.index, edge.axis))}
+    layers = [*found.layers, *(replace(layer, bias=None) for layer in spatial.values())]
+    if not layers:
         return _refuse(value, f"no layer reads it but {_names(found.edges) or 'nothing'}")
-    shifts = bias is not None or bias_node is not None
-    return Site(Kind.NORM, value, channels, (gain,), bias, tuple(found.layers), tuple(found.edges),
-                bias_node=bias_node, shifts=shifts)  # fmt: skip
+    shifts = (bias is not None or bias_node is not None) and not spatial
+    edges = tuple(edge for edge in found.edges if edge not in spatial)
+    return Site(Kind.NORM, value, channels, (gain,), bias, tuple(layers), edges, bias_node=bias_node, shifts=shifts)
 
 
 def _names(edges: list[Edge]) -> str:

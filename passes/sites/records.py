@@ -51,7 +51,7 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A MatMul, Gemm or Conv that reads the channels.
+    """A MatMul, Gemm, Conv or ConvTranspose that reads the channels.
 
     Attributes:
         weight: Its weight; the axis is that of the input channels.
@@ -77,7 +77,7 @@ class Reader:
         if array is None:
             raise ValueError(f"{self.weight.value.name} is no constant")
         wide = array.astype(np.float32)
-        if wide.ndim > 2 and self.weight.axis == 0:
+        if wide.ndim > 2 and self.weight.axis == self.outputs:
             return np.diag(np.sqrt(np.square(wide.reshape(wide.shape[0], -1)).sum(1)))
         return np.ascontiguousarray(np.moveaxis(wide, self.weight.axis, 0).reshape(wide.shape[self.weight.axis], -1))
 

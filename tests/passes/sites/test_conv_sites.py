@@ -29,7 +29,8 @@ def array(*shape: int) -> np.ndarray[Any, Any]:
 
 W: dict[str, Any] = {
     "k": array(8, 4, 3, 3), "b": array(8), "r": array(6, 8, 3, 3), "p": array(6, 8, 1, 1), "d": array(8, 1, 3, 3),
-    "g": array(6, 4, 1, 1), "t": array(4, 8, 2, 2), "slope": array(8, 1, 1), "low": np.float32(0),
+    "g": array(6, 4, 1, 1), "t": array(4, 8, 2, 2), "u": array(8, 5, 2, 2), "slope": array(8, 1, 1),
+    "low": np.float32(0),
     "six": np.float32(6), "c": array(6), "q": array(6, 16, 1, 1),
 }  # fmt: skip
 
@@ -54,6 +55,7 @@ MATCHED = {
     "averaged": ("[a] h = Conv(x, k, b) j = GlobalAveragePool(h) [z] y = Conv(j, p)", ["h"]),
     "two readers": ("[a] h = Conv(x, k, b) i = Relu(h) [z] m = Conv(i, p) [w] n = Conv(i, p, c) y = Add(m, n)", ["i"]),
     "depthwise": ("[a] h = Conv(x, k, b) [e] i = Conv<group = 8>(h, d, b) j = Relu(i) [z] y = Conv(j, r)", ["h", "j"]),
+    "into transposed": ("[a] h = Conv(x, k, b) i = Relu(h) [z] y = ConvTranspose(i, u)", ["i"]),
     "transposed": ("[a] h = ConvTranspose(x, t, b) i = Relu(h) [z] y = Conv(i, r)", ["i"]),
 }
 

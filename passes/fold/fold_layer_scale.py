@@ -1,0 +1,84 @@
+"""Factors behind a matrix product and its bias go into both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from qcompiler.graph import FreshNames, add_initializer, constant_array, rank, sole_consumer
+from qcompiler.passes.canonical.forms import form_of
+from qcompiler.passes.fold.output_channels import Array, drop_follower, per_channel
+from qcompiler.passes.sites.layers import layer_made
+from qcompiler.passes.sites.records import Operand
+from qcompiler.pipeline import Outcome, Pass, Skip
+
+
+@dataclass(frozen=True)
+class FoldLayerScale(Pass):
+    """(x W + b) * c   becomes   x (W diag(c)) + b c, for a constant scalar c or one number for each channel.
+
+    LayerScale (CaiT, DINOv2) stands so in front of each residual Add: without it one node less runs, and the residual
+    stream can be rotated. Codes of weights with a scale per output channel stay what they are. Products are taken in
+    float64 and rounded once; weights are never written in place.
+    """
+
+    name: ClassVar[str] = "fold-layer-scale"
+
+    def run(self, model: ir.Model) -> Outcome:
+        names = FreshNames(model)
+        matched: list[str] = []
+        skipped: list[Skip] = []
+        for node in list(model.graph):
+            if node.op_type not in ("Mul", "Div") or node.domain != "" or form_of(node) is not None:
+                continue
+            for index in (0,) if node.op_type == "Div" else (0, 1):
+                value, constant = node.inputs[index], constant_array(node.inputs[1 - index])
+                made = layer_made(value) if constant is not None else None
+                if value is None or constant is None or made is None or made[0].node.op_type != "MatMul":
+                    continue
+                reason = _fold(node, value, constant, made, names)
+                if reason:
+                    skipped.append(Skip(node.name or "", reason))
+                else:
+                    matched.append(node.name or "")
+                break
+        return Outcome(bool(matched), tuple(matched), tuple(skipped))
+
+
+def _fold(
+    node: ir.Node, value: ir.Value, constant: Array, made: tuple[Operand, Operand | None, int], names: FreshNames
+) -> str:
+    weight, bias, channels = made
+    last = value.producer()
+    if last is None or sole_consumer(value) is not node or form_of(weight.node) is not None:
+        return "the layer's output is read elsewhere too"
+    numbers = per_channel(constant, channels, 0, rank(value) or 0)
+    if numbers is None:
+        return "the constant is not one number for each output channel"
+    with np.errstate(divide="ignore", over="ignore"):
+        factors = 1 / numbers if node.op_type == "Div" else numbers
+        operands = [weight] if bias is None else [weight, bias]
+        folded = [_wide(item) * factors for item in operands]
+        kept = [array.astype(_array(item).dtype) for array, item in zip(folded, operands, strict=True)]
+    if not all(np.isfinite(array).all() for array in kept):
+        return "the folded weights are not finite"
+    for item, array in zip(operands, kept, strict=True):
+        graph = item.node.graph
+        assert isinstance(graph, ir.Graph)
+        item.node.replace_input_with(item.index, add_initializer(graph, array, names(f"{item.value.name}_scaled")))
+    drop_follower(last, node)
+    return ""
+
+
+def _array(operand: Operand) -> Array:
+    array = constant_array(operand.value)
+    assert array is not None  # a layer's weight and bias are constant, or it were none
+    return array
+
+
+def _wide(operand: Operand) -> Array:
+    """In float64, channels last: weights of a MatMul are [inputs, channels], biases end with them."""
+    return _array(operand).astype(np.float64)
