@@ -129,8 +129,8 @@ NETS: dict[str, Net] = {
     "vit": Net(vit, _PRE_LN, _ALL),
     "decoder": Net(decoder, {"norm": 2 * N + 1, "up-down": N}, {"residual": 1, "down": N, "scores": N}),
     "decoder_without_cache": Net(decoder_without_cache, _GATED, _ALL),
-    "mamba": Net(mamba, {"norm": N + 1}, {"residual": 1, "down": N}),
-    "mamba2": Net(mamba2, {"norm": 2 * N + 1}, {"residual": 1}),
+    "mamba": Net(mamba, {"norm": N + 1}, {"residual": 1, "gated": N}),
+    "mamba2": Net(mamba2, {"norm": 2 * N + 1}, {"residual": 1, "gated": N}),
     "bert": Net(_hugging_face("BertModel", "BertConfig", **_SIZES), _POST_LN, _NO_STREAM, edges=2 * N),
     "distilbert": Net(
         _hugging_face("DistilBertModel", "DistilBertConfig", **_DISTILBERT),

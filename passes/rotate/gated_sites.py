@@ -73,7 +73,7 @@ def _normed(site: Site) -> Site | Refusal:
 def _why_not(readers: Sequence[Reader], channels: int | ir.SymbolicDim | None) -> str:
     if any(form_of(reader.node) is Form.ROTATION for reader in readers):
         return "it is rotated already"
-    if not isinstance(channels, int) or any(reader.node.op_type == "Conv" for reader in readers):
+    if not isinstance(channels, int) or any(reader.node.op_type in ("Conv", "ConvTranspose") for reader in readers):
         return "its channels are not the last axis of a known size"
     return ""
 

@@ -11,28 +11,24 @@ from qcompiler.passes.canonical.forms import Form, form_of
 from qcompiler.passes.rotate.insert_rotation import RotationInserter, online_turn
 from qcompiler.passes.rotate.outcome import rotate_sites
 from qcompiler.passes.rotate.turn import WeightEditor
-from qcompiler.passes.sites.layer_sites import hidden_values
-from qcompiler.passes.sites.readers import find_readers
-from qcompiler.passes.sites.records import Kind, Refusal, Site
+from qcompiler.passes.sites.layer_sites import mlp_sites
+from qcompiler.passes.sites.records import Refusal, Site
 from qcompiler.pipeline import Outcome, Pass
 
 
 def down_sites(model: ir.Model) -> list[Site | Refusal]:
-    """What the down projections of gated and plain MLPs read, where only they do; of gated recurrences too, whose gate
-    stands behind the scan (Quamba, arXiv:2410.13229, section 4.2, rotates the output of the scan)."""
-    return [_site(kind, node.outputs[0]) for kind, node in hidden_values(model)]
-
-
-def _site(kind: Kind, value: ir.Value) -> Site | Refusal:
-    found = find_readers(value)
-    channels = value.shape[-1] if value.shape is not None and len(value.shape) else None
-    if found.refusal or found.edges:
-        return Refusal(kind, str(value.name), found.refusal or "it is read by other nodes than layers")
-    if any(form_of(reader.node) is Form.ROTATION for reader in found.layers):
-        return Refusal(kind, str(value.name), "it is rotated already")
-    if not isinstance(channels, int) or any(reader.node.op_type == "Conv" for reader in found.layers):
-        return Refusal(kind, str(value.name), "its channels are not the last axis of a known rank")
-    return Site(kind, value, channels, (), None, tuple(found.layers), shifts=False)
+    """What the down projections of gated and plain MLPs read, where only they do."""
+    found: list[Site | Refusal] = []
+    for site in mlp_sites(model):
+        if isinstance(site, Refusal):
+            found.append(site)
+        elif any(form_of(reader.node) is Form.ROTATION for reader in site.readers):
+            found.append(Refusal(site.kind, site.name, "it is rotated already"))
+        elif site.value.shape is None or site.axis != -1 or any(r.node.op_type == "Conv" for r in site.readers):
+            found.append(Refusal(site.kind, site.name, "its channels are not the last axis of a known rank"))
+        else:
+            found.append(site)
+    return found
 
 
 @dataclass(frozen=True)
