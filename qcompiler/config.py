@@ -140,6 +140,7 @@ COMPILE_SETTINGS: Mapping[str, Parse] = {
     "bits": _bits, "bits_file": _path,
     "equalize": _choice("none", "auto", "os_plus", "smooth", "outlier_tune"),
     "bias_correction": _choice("none", "auto"), "zero_points": _choice("none", "auto"),
+    "rounding": _choice("nearest", "gptq", "auto"),
     "rotate": _rotations,
     "search": _choice("fast", "full"), "goal_sqnr": _number(float), "float_share": _number(float, 0.0, 1.0),
     "min_sqnr": _number(float), "min_cosine": _number(float, -1.0, 1.0), "max_samples": _number(int, 1),

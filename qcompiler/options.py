@@ -26,6 +26,8 @@ class CompileOptions:
             (SmoothQuant), "outlier_tune", or "auto", the best at each site, kept where the outputs gain.
         bias_correction: "auto" adds to each layer's bias what quantization shifts in its mean, where the outputs gain;
             "none" does not.
+        rounding: Codes of weights: "nearest" to each, "gptq" (errors made good by the weights still to come, on data), or
+            "auto", gptq where the outputs gain.
         rotate: Before equalizing, rotate what layers hand to one another, at no change of the function: "none", "auto"
             (the kinds that gain at the outputs), "all", or kinds separated by commas: "residual", "heads", and with
             added nodes "down", "gated", "scores".
@@ -64,6 +66,7 @@ class CompileOptions:
     percentile: float = 99.99
     equalize: Literal["none", "auto", "os_plus", "smooth"] = "none"
     bias_correction: Literal["none", "auto"] = "none"
+    rounding: Literal["nearest", "gptq", "auto"] = "nearest"
     rotate: str = "none"
     zero_points: Literal["none", "auto"] = "auto"
     search: Literal["fast", "full"] = "fast"

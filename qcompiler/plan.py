@@ -30,6 +30,8 @@ class QuantPlan:
         nodes: Node name to the indices of the activation inputs that read quantized values.
         outputs: Node name to the quantization of its output, for all its readers, which read it as float.
         biases: Node name to what is added to its bias, by output channel (bias correction).
+        rounding: Node name to how the codes of its weight were chosen on data ("gptq"); absent: each the nearest.
+        codes: Node name to these codes, in the shape of the weight. Not in the JSON: made anew from the data.
         floats: Node or tensor name to the reason why it stays float.
         groups: Tensors that share one scale (inputs of a Concat).
         equalize: Site to "shift" and "scale" by channel, of the rewrites that the scales presuppose.
@@ -42,6 +44,8 @@ class QuantPlan:
     nodes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     outputs: dict[str, TensorQuant] = field(default_factory=dict)
     biases: dict[str, list[float]] = field(default_factory=dict)
+    rounding: dict[str, str] = field(default_factory=dict)
+    codes: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict, repr=False)
     floats: dict[str, str] = field(default_factory=dict)
     groups: list[tuple[str, ...]] = field(default_factory=list)
     equalize: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -64,6 +68,8 @@ class QuantPlan:
         for name, numbers in self.biases.items():
             entry = nodes.setdefault(name, {"activations": []})
             entry["bias_correction"] = _decimals(np.asarray(numbers, np.float32))
+        for name, how in self.rounding.items():
+            nodes[name]["rounding"] = how
         document = {
             "schema": SCHEMA,
             "tensors": {name: _quant_to_json(quant) for name, quant in self.tensors.items()},
@@ -109,6 +115,8 @@ class QuantPlan:
                     plan.weights[name] = weights
                 if "bias_correction" in entry:
                     plan.biases[name] = _finite(entry["bias_correction"], f"{where}: nodes.{name}.bias_correction")
+                if "rounding" in entry:
+                    plan.rounding[name] = _rounding(entry["rounding"], name in plan.weights, f"{where}: nodes.{name}")
                 if "output" in entry:
                     plan.outputs[name] = _quant_from_json(entry["output"], f"{where}: nodes.{name}.output")
         except UsageError:
@@ -142,6 +150,14 @@ def _finite(numbers: Any, where: str) -> list[float]:
         raise UsageError("a correction is a list of finite numbers", where=where)
     found: list[float] = array.tolist()
     return found
+
+
+def _rounding(word: Any, weighted: bool, where: str) -> str:
+    if word != "gptq" or not weighted:
+        raise UsageError(f"a node with a weight has the rounding 'gptq' or none, not {word!r}", where=where)
+    return "gptq"
+
+
 def _rotate_from_json(entry: dict[str, Any]) -> dict[str, Any]:
     return {"sites": [str(name) for name in entry["sites"]], "seed": int(entry["seed"])}
 

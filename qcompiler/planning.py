@@ -9,6 +9,7 @@ from typing import Any
 import onnx_ir as ir
 
 from qcompiler.calibration.data import Source
+from qcompiler.calibration.first_samples import why_not_measured
 from qcompiler.calibration.inputs import input_specs
 from qcompiler.calibration.masks import without_padding
 from qcompiler.calibration.runner import calibrate
@@ -23,6 +24,7 @@ from qcompiler.options import CompileOptions
 from qcompiler.passes.quant.check_plan import check_plan
 from qcompiler.passes.quant.estimate_biases import estimate_biases
 from qcompiler.passes.quant.make_plan import CHANNEL_AXIS, make_plan
+from qcompiler.passes.quant.round_weights import codes_on_data, round_weights
 from qcompiler.passes.quant.select_sites import Sites
 from qcompiler.passes.quant.tune_plan import tune_plan
 from qcompiler.passes.quant.zero_points import choose_zero_points
@@ -91,6 +93,8 @@ def choose_plan(
         if options.method == "auto":
             note = "the weights are too large to measure clipping rules on; taking mse"
             made.diagnostics = (Diagnostic("QC203", Severity.INFO, "", note, "name a rule with --method"),)
+    if options.rounding != "nearest":
+        _round_weights(made, model, target, batches, options, progress)
     if options.bias_correction == "auto":
         _correct_biases(made, model, feeds, options.threads, progress)
     return made
@@ -103,9 +107,41 @@ def _given_plan(model: ir.Model, target: Target, batches: Split | Source, option
     assert options.plan is not None
     plan = QuantPlan.load(options.plan)
     check_plan(plan, model, target, str(options.plan))
-    for _ in batches:
-        pass
+    if plan.rounding and options.calib is None:
+        raise UsageError("the plan's weights were rounded on data", where=str(options.plan),
+                         hint="give the data with --calib, or take the rounding of nodes out of the plan")  # fmt: skip
+    if plan.rounding:
+        plan.codes, skipped = codes_on_data(
+            model, plan, target, batches, only=list(plan.rounding), threads=options.threads
+        )
+        if skipped:
+            reason = next(iter(skipped))
+            raise UsageError(f"a weight that the plan rounds on data cannot be: {reason}", where=str(options.plan))
+    else:
+        for _ in batches:
+            pass
     return plan
+
+
+def _round_weights(
+    made: Planned,
+    model: ir.Model,
+    target: Target,
+    batches: Split | Source,
+    options: CompileOptions,
+    progress: Callable[[], None],
+) -> None:
+    """Codes chosen on data go into the plan."""
+    source = batches.source if isinstance(batches, Split) else batches
+    assert options.rounding != "nearest"
+    if why := why_not_measured(model, source):
+        finding = Diagnostic("QC206", Severity.WARNING, "--rounding", f"weights are rounded to the nearest: {why}")
+        made.diagnostics = (*made.diagnostics, finding)
+        return
+    release_freed()
+    found = round_weights(model, made.plan, target, batches, options.rounding, threads=options.threads, progress=progress)
+    made.plan.codes, made.plan.rounding = found.codes, dict.fromkeys(found.codes, "gptq")
+    made.facts["rounding"] = found.facts
 
 
 def _correct_biases(

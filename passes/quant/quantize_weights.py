@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
 from qcompiler.graph import FreshNames, add_initializer, constant_array, make_node
-from qcompiler.numerics import quantize
+from qcompiler.passes.quant.planned_weights import planned_codes
 from qcompiler.pipeline import Outcome, Pass, Skip
 from qcompiler.plan import QuantPlan
 from qcompiler.scheme import PerBlock, QuantScheme, TensorQuant
@@ -29,7 +29,7 @@ class QuantizeWeights(Pass):
 
     def run(self, model: ir.Model) -> Outcome:
         names = FreshNames(model)
-        made: dict[tuple[str, QuantScheme, bytes], ir.Value] = {}
+        made: dict[tuple[str, QuantScheme, bytes, str], ir.Value] = {}
         matched, skipped = [], []
         for node in list(model.graph):
             for index, quant in self.plan.weights.get(node.name or "", {}).items():
@@ -38,9 +38,11 @@ class QuantizeWeights(Pass):
                 if value is None or array is None:
                     skipped.append(Skip(str(node.name), f"input {index} is not constant"))
                     continue
-                key = (str(value.name), quant.scheme, quant.scale.tobytes())
+                own = str(node.name) if node.name in self.plan.codes else ""  # codes that suit this node's inputs
+                key = (str(value.name), quant.scheme, quant.scale.tobytes(), own)
                 if key not in made:
-                    made[key] = _insert_dequantize(model.graph, node, value, array, quant, names)
+                    codes = planned_codes(self.plan, str(node.name), index, array)
+                    made[key] = _insert_dequantize(model.graph, node, value, codes, quant, names)
                     matched.append(str(value.name))
                     forget_pages(value.const_value)
                 node.replace_input_with(index, made[key])
@@ -56,14 +58,14 @@ def _insert_dequantize(
     graph: ir.Graph,
     node: ir.Node,
     value: ir.Value,
-    array: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+    codes: np.ndarray[Any, Any],
     quant: TensorQuant,
     names: FreshNames,
 ) -> ir.Value:
     dtype, carrier = quant.scheme.dtype, value.dtype or ir.DataType.FLOAT
     base = str(value.name)
     inputs: list[ir.Value | None] = [
-        add_initializer(graph, quantize(array, quant), names(f"{base}_quantized"), dtype),
+        add_initializer(graph, codes, names(f"{base}_quantized"), dtype),
         add_initializer(graph, quant.scale.astype(carrier.numpy()), names(f"{base}_scale"), carrier),
     ]
     axis = {} if quant.axis is None else {"axis": quant.axis}
@@ -72,7 +74,7 @@ def _insert_dequantize(
     else:
         zero = quant.zero_point if quant.zero_point is not None else np.zeros(quant.scale.shape, dtype.numpy())
         inputs.append(add_initializer(graph, zero, names(f"{base}_zero_point"), dtype))
-    shape = value.shape or ir.Shape(array.shape)
+    shape = value.shape or ir.Shape(codes.shape)
     dequantize = make_node(
         "DequantizeLinear", inputs, axis, output=names(f"{base}_dequantized"), dtype=carrier, shape=shape
     )

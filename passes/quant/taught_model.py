@@ -12,10 +12,10 @@ import onnx_ir as ir
 
 from qcompiler.calibration.inputs import input_specs
 from qcompiler.calibration.masks import MaskedAxes, find_mask, masked_axes, padding, symbolic_shape
-from qcompiler.graph import FreshNames, add_initializer, constant_array, make_node
-from qcompiler.numerics import dequantize, quantize
+from qcompiler.graph import FreshNames, add_initializer, make_node
 from qcompiler.passes.quant.bias_places import BiasPlace, bias_places
 from qcompiler.passes.quant.insert_qdq import InsertQdq
+from qcompiler.passes.quant.planned_weights import round_weights_in_place
 from qcompiler.passes.quant.switched_model import judge_scores, output_noise
 from qcompiler.plan import QuantPlan
 from qcompiler.session import Arrays, Feeds, Session
@@ -46,7 +46,7 @@ class TaughtModel:
         judge_scores(teacher.graph)
         judge_scores(student.graph)
         self._means = _return_means(teacher, bias_places(teacher, plan.weights)[0], self._axes)
-        _round_weights(student, plan)
+        round_weights_in_place(student, plan)
         InsertQdq(replace(plan, weights={})).run(student)
         self._shifts = _add_shifts(student, bias_places(student, plan.weights)[0], self._axes)
         self._outputs = len(model.graph.outputs)
@@ -189,13 +189,3 @@ def _add_shifts(model: ir.Model, places: Sequence[BiasPlace], axes: Mapping[str,
         graph.outputs.append(shift.outputs[0])
         found[place.layer] = str(shift.outputs[0].name)
     return found
-
-
-def _round_weights(model: ir.Model, plan: QuantPlan) -> None:
-    names = FreshNames(model)
-    for node in model.graph:
-        for index, quant in plan.weights.get(str(node.name), {}).items():
-            array = constant_array(node.inputs[index])
-            if array is not None:
-                rounded = dequantize(quantize(array, quant), quant)
-                node.replace_input_with(index, add_initializer(model.graph, rounded, names(f"{node.name}/rounded")))

@@ -53,6 +53,8 @@ def parser() -> Parser:
                       help="shift and scale channels: none (default), auto (measured), os_plus, smooth, outlier_tune")
     plan.add_argument("--bias-correction", metavar="HOW",
                       help="take out the mean error of each layer: none (default) or auto (where the outputs gain)")
+    plan.add_argument("--rounding", metavar="HOW",
+                      help="codes of weights: nearest (default), gptq (chosen on data), auto (where the outputs gain)")
     plan.add_argument("--rotate", metavar="HOW",
                       help="rotate before equalizing: none (default), auto, all, or residual,heads,down,gated,scores")
     plan.add_argument("--zero-points", metavar="HOW",
