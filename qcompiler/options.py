@@ -26,8 +26,8 @@ class CompileOptions:
             (SmoothQuant), "outlier_tune", or "auto", the best at each site, kept where the outputs gain.
         bias_correction: "auto" adds to each layer's bias what quantization shifts in its mean, where the outputs gain;
             "none" does not.
-        rounding: Codes of weights: "nearest" to each, "gptq" (errors made good by the weights still to come, on data), or
-            "auto", gptq where the outputs gain.
+        rounding: Codes of weights: "nearest" to each, "gptq" (on data, errors made good by the weights still to come),
+            or "auto", gptq where the outputs gain.
         rotate: Before equalizing, rotate what layers hand to one another, at no change of the function: "none", "auto"
             (the kinds that gain at the outputs), "all", or kinds separated by commas: "residual", "heads", and with
             added nodes "down", "gated", "scores".

@@ -139,7 +139,9 @@ def _round_weights(
         made.diagnostics = (*made.diagnostics, finding)
         return
     release_freed()
-    found = round_weights(model, made.plan, target, batches, options.rounding, threads=options.threads, progress=progress)
+    found = round_weights(
+        model, made.plan, target, batches, options.rounding, threads=options.threads, progress=progress
+    )
     made.plan.codes, made.plan.rounding = found.codes, dict.fromkeys(found.codes, "gptq")
     made.facts["rounding"] = found.facts
 

@@ -49,16 +49,16 @@ def compensated_codes(
     diagonal = np.einsum("ii->i", moments)
     damping = DAMPING * float(diagonal.mean()) or 1.0
     diagonal += damping
-    wanted = weight.astype(np.float64)
+    wanted: Reals = weight.astype(np.float64)
     if shift is not None:
         wanted += np.linalg.solve(moments, shift.astype(np.float64) @ wanted)
-    wanted /= scale
+    in_codes: Reals = wanted / scale.astype(np.float64)
     order = np.argsort(-diagonal, kind="stable")
     inverse = np.linalg.inv(moments[np.ix_(order, order)])
-    factor = np.linalg.cholesky((inverse + inverse.T) / 2).T
-    step = np.broadcast_to(scale, wanted.shape)[order] if scale.shape[0] > 1 else None
+    factor: Reals = np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2).T, np.float64)
+    step = np.broadcast_to(scale, weight.shape)[order] if scale.shape[0] > 1 else None
     places = [_places(partner, order) for partner in partners]
-    rounded = _spread(wanted[order], factor, qmax, step, places)
+    rounded = _spread(in_codes[order], factor, qmax, step, places)
     codes = np.empty(rounded.shape, np.int8)
     codes[order] = rounded
     return codes

@@ -75,7 +75,8 @@ def input_moments(
         for window, layer in windows.items():
             array = outputs[layer.tensor]
             if real is not None and mask is not None and layer.node.op_type != "Conv":
-                axes = masked_axes(symbolic_shape(values[layer.tensor]), array.shape, mask, (real.shape[0], real.shape[1]))
+                shape = symbolic_shape(values[layer.tensor])
+                axes = masked_axes(shape, array.shape, mask, (real.shape[0], real.shape[1]))
                 if axes is not None and array.ndim - 1 not in axes.sequence:
                     array = drop_padding(array, real, axes).reshape(-1, layer.inputs)
             rows = layer.rows(array, ROWS).astype(np.float32)

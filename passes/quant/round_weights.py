@@ -1,4 +1,4 @@
-"""Codes of weights chosen on data, not each the nearest: kept where the outputs gain on samples that did not choose them."""
+"""Codes of weights chosen on data, not each the nearest: kept where the outputs gain on other samples."""
 
 from __future__ import annotations
 
@@ -71,11 +71,9 @@ def round_weights(
     codes, skipped = codes_on_data(model, plan, target, batches, threads=threads, progress=progress)
     if not codes:
         return Rounded({}, {"taken": False, "why": "no layer can be rounded so", "skipped": skipped})
-    before, after = (
-        noises(model, item, judges, threads=threads) for item in (plan, replace(plan, codes=codes))
-    )  # fmt: skip
+    before, after = (levels(model, item, judges, threads=threads) for item in (plan, replace(plan, codes=codes)))
     progress()
-    gains = [decibels(max(one, NO_NOISE)) - decibels(max(other, NO_NOISE)) for one, other in zip(after, before, strict=True)]
+    gains = [mine - its for mine, its in zip(after, before, strict=True)]
     taken = how == "gptq" or pays(gains)
     facts = {
         "taken": taken,
@@ -131,8 +129,8 @@ def codes_on_data(
     return codes, dict(skipped)
 
 
-def noises(model: ir.Model, plan: QuantPlan, feeds: Sequence[Feeds], *, threads: int = 0) -> list[float]:
-    """Noise over signal power of the outputs on each sample, weights and activations quantized as planned."""
+def levels(model: ir.Model, plan: QuantPlan, feeds: Sequence[Feeds], *, threads: int = 0) -> list[float]:
+    """SQNR in dB of the outputs on each sample, weights and activations quantized as planned."""
     ends = [str(value.name) for value in model.graph.inputs], [str(value.name) for value in model.graph.outputs]
     states = frozenset(next_values(*ends).values())
     teacher, student = model.clone(), model.clone()
@@ -142,7 +140,7 @@ def noises(model: ir.Model, plan: QuantPlan, feeds: Sequence[Feeds], *, threads:
     InsertQdq(replace(plan, weights={})).run(student)
     wanted = _outputs(teacher, ends[1], feeds, threads, optimize=True)
     found = _outputs(student, ends[1], feeds, threads, optimize=False)
-    return [output_noise(one, other, states) for one, other in zip(wanted, found, strict=True)]
+    return [decibels(max(output_noise(one, other, states), NO_NOISE)) for one, other in zip(wanted, found, strict=True)]
 
 
 def _outputs(

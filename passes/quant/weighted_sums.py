@@ -64,14 +64,14 @@ class WeightedSum:
         dims, kernel = array.ndim - 2, self._weight().shape[2:]
         padded = np.pad(array, [(0, 0), (0, 0), *zip(pads[:dims], pads[dims:], strict=True)])
         reach = tuple((size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True))
-        view = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=tuple(range(2, dims + 2)))  # type: ignore[call-overload]
-        view = view[(slice(None), slice(None), *(slice(None, None, step) for step in strides))]
-        view = np.moveaxis(view[(..., *(slice(None, None, step) for step in dilations))], 1, dims + 1)
+        view: Array = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=tuple(range(2, dims + 2)))
+        steps = [1, 1, *strides, *dilations]
+        view = np.moveaxis(view[tuple(slice(None, None, step) for step in steps)], 1, dims + 1)
         places = np.unravel_index(_even(int(np.prod(view.shape[: dims + 1])), count), view.shape[: dims + 1])
         return view[places].reshape(-1, self.inputs)
 
     def partners(self) -> list[npt.NDArray[np.int64]]:
-        """Of each input the other that kernels add in 16 bits with it, -1 for none, in each order that they may take."""
+        """Of each input the other that kernels add in 16 bits with it, -1 for none, in each order that they take."""
         positions = int(np.prod(self._weight().shape[2:])) if self.node.op_type == "Conv" else 1
         plain = np.arange(self.inputs)
         orders = [plain]
@@ -89,7 +89,7 @@ class WeightedSum:
         return array
 
     def _outputs_last(self) -> bool:
-        transposed = self.node.op_type == "Gemm" and self.node.attributes.get_int("transB", 0)
+        transposed = self.node.op_type == "Gemm" and self.node.attributes.get_int("transB")
         return self.node.op_type != "Conv" and not transposed
 
     def _as_matrix(self, array: Array) -> Array:
@@ -129,7 +129,7 @@ def weighted_sum(node: ir.Node, plan: QuantPlan, largest: int) -> WeightedSum | 
     elif array.ndim != 2:
         return "a stack of matrices"
     else:
-        inputs = array.shape[1 if node.op_type == "Gemm" and node.attributes.get_int("transB", 0) else 0]
+        inputs = array.shape[1 if node.op_type == "Gemm" and node.attributes.get_int("transB") else 0]
     quant = quants[WEIGHT]
     if not isinstance(quant.scheme.granularity, PerAxis | PerBlock):
         return "its weight has one scale"
