@@ -16,6 +16,10 @@ from qcompiler.scheme import PerTensor, TensorQuant
 def plan_changes(first: QuantPlan, second: QuantPlan, tolerance: float) -> list[Change]:
     """Changes by name of node and tensor, those that matter most first."""
     changes = [*_nodes(first, second), *_quantizers(first, second, tolerance), *_reasons(first, second)]
+    if first.rounding != second.rounding:
+        names = sorted({*first.rounding} ^ {*second.rounding})
+        facts = {"kind": "plan_rounding", "nodes": names}
+        changes.append(Change(Level.WEIGHTS, f"plan: weights of {few(names)} are rounded otherwise", len(names), facts))
     if first.equalize != second.equalize:
         names = sorted(key for key in {*first.equalize, *second.equalize}
                        if first.equalize.get(key) != second.equalize.get(key))  # fmt: skip
