@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from qcompiler.diffing.plans import plan_changes
 from qcompiler.driver import compile_model
 from qcompiler.errors import UsageError
 from qcompiler.numerics import dequantize, pairs_fit, quantize
@@ -179,3 +180,10 @@ def test_json_names_the_rounding_only() -> None:
     back = QuantPlan.from_json(plan.to_json())
     assert back.rounding == plan.rounding
     assert not back.codes
+
+
+def test_a_diff_names_the_layers() -> None:
+    plan = compiled(feeds(32), "gptq").plan
+    other = replace(plan, rounding={"a": "gptq"})
+    assert [item.facts["nodes"] for item in plan_changes(plan, other, 0.01)] == [["b"]]
+    assert plan_changes(plan, plan, 0.01) == []
