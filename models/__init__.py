@@ -19,6 +19,7 @@ TABLE: dict[str, str] = {
     "typeseg-unet": "models.typeseg_unet:MODEL",
     "smollm2": "models.smollm2:MODEL",
     "vit-cifar10": "models.vit_cifar10:MODEL",
+    "swin-cifar10": "models.swin_cifar10:MODEL",
     "decoder-lm": "models.decoder_lm:MODEL",
     "mamba-lm": "models.mamba_lm:MODEL",
     "mamba2-lm": "models.mamba2_lm:MODEL",

@@ -16,7 +16,7 @@ WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
 def load_trained(name: str, folder: Path = WEIGHTS) -> nn.Module:
-    """The module "vit", "decoder", "mamba" or "mamba2" in evaluation mode, its float16 weights as float32."""
+    """The module "vit", "swin", "decoder", "mamba" or "mamba2" in evaluation mode, its float16 weights as float32."""
     from safetensors.torch import load_file
 
     card_file, weights = folder / f"{name}.card.json", folder / f"{name}.safetensors"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.nets.attention import AttentionOptions, attend, gate_heads, head_gate
+from models.nets.drop_path import drop_path
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,8 @@ class Block(nn.Module):
         self.drop = drop
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self._drop_path(self.attention(self.norm1(x)))
-        return x + self._drop_path(self.mlp(self.norm2(x)))
-
-    def _drop_path(self, branch: Tensor) -> Tensor:
-        if not self.training or self.drop == 0.0:
-            return branch
-        kept = torch.rand(branch.shape[0], 1, 1, device=branch.device) >= self.drop
-        return branch * (kept.to(branch.dtype) / (1.0 - self.drop))
+        x = x + drop_path(self.attention(self.norm1(x)), self.drop, self.training)
+        return x + drop_path(self.mlp(self.norm2(x)), self.drop, self.training)
 
 
 class ViT(nn.Module):

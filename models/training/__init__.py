@@ -1,1 +1,1 @@
-"""Training of the entries that nothing pretrained exists for: vit, decoder, mamba, mamba2 (extra `torch`)."""
+"""Training of the entries that nothing pretrained exists for: vit, swin, decoder, mamba, mamba2 (extra `torch`)."""

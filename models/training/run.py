@@ -127,11 +127,11 @@ def compiled(module: nn.Module, run: Run, trial: Callable[[Callable[..., Any]], 
 
 
 def optimizer_for(module: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:
-    """AdamW that decays matrices only: no vectors, no A_log, no embeddings of position or class."""
+    """AdamW that decays matrices only: no vectors, no A_log, no embeddings or biases of position, no class token."""
     decayed: list[Tensor] = []
     plain: list[Tensor] = []
     for name, parameter in module.named_parameters():
-        matrix = parameter.dim() >= 2 and not name.endswith(("A_log", "position_embed", "class_token"))
+        matrix = parameter.dim() >= 2 and not name.endswith(("A_log", "position_embed", "position_bias", "class_token"))
         (decayed if matrix else plain).append(parameter)
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=next(module.parameters()).is_cuda)

@@ -14,8 +14,8 @@ import torch
 from models.nets.trained import load_trained
 from models.training.data import load_pictures, load_text
 from models.training.language import score_tokens
+from models.training.pictures import top1
 from models.training.run import Run, cosine, parse
-from models.training.vit import top1
 from models.zoo import MissingAsset
 
 pytest.importorskip("safetensors")
@@ -49,12 +49,13 @@ def test_language_models(name: str, tmp_path: Path) -> None:
     assert scores["nats_per_token"] == pytest.approx(card["scores"]["test_novel"]["nats_per_token"], abs=1e-4)
 
 
-def test_vit(tmp_path: Path) -> None:
-    script = import_module("models.training.vit")
-    card = script.train(None, tmp_path, smoke=True)
-    curve = json.loads((tmp_path / "vit.curve.json").read_text())
+@pytest.mark.parametrize("name", ["vit", "swin"])
+def test_classifiers(name: str, tmp_path: Path) -> None:
+    script = import_module(f"models.training.{name}")
+    card = script.run(Run(None, tmp_path, smoke=True, steps=24))
+    curve = json.loads((tmp_path / f"{name}.curve.json").read_text())
     assert card["scores"]["top1"] > 0.2  # a tenth is chance
-    assert curve[-1]["step"] == card["steps_done"]
+    assert curve[-1]["step"] == card["steps_done"] == 24
     model = load_trained(card["name"], tmp_path)
     _, test = load_pictures(None, stand_in=True)
     images, labels = torch.from_numpy(test.images.transpose(0, 3, 1, 2).copy()), torch.from_numpy(test.labels)
