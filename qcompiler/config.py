@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = "QCOMPILE_"
 ROTATIONS = ("residual", "heads", "down", "gated", "scores")
-METHODS = ("minmax", "percentile", "mse", "entropy")
+METHODS = ("auto", "minmax", "percentile", "mse", "entropy")
 Parse = Callable[[Any, str], Any]
 
 

@@ -64,7 +64,7 @@ class CompileOptions:
     preprocess: str | None = None
     method: CalibrationMethod = "auto"
     percentile: float = 99.99
-    equalize: Literal["none", "auto", "os_plus", "smooth"] = "none"
+    equalize: Literal["none", "auto", "os_plus", "smooth", "outlier_tune"] = "none"
     bias_correction: Literal["none", "auto"] = "none"
     rounding: Literal["nearest", "gptq", "auto"] = "nearest"
     rotate: str = "none"
