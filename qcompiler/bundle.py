@@ -102,6 +102,7 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def _fill(result: CompileResult, place: Path) -> None:
     from qcompiler.golden import write_golden
+    from qcompiler.html_report.page import report_html
     from qcompiler.report import encode, report_document, timings_document
     from qcompiler.saving import save_model
 
@@ -109,7 +110,9 @@ def _fill(result: CompileResult, place: Path) -> None:
     if result.host is not None:
         save_model(result.host, place / "host.onnx")
     (place / "plan.json").write_bytes(result.plan.to_json())
-    (place / "report.json").write_bytes(encode(report_document(result)))
+    document = report_document(result)
+    (place / "report.json").write_bytes(encode(document))
+    (place / "report.html").write_text(report_html(result, document), encoding="utf-8", newline="\n")
     for name, content in sorted(result.extra_files.items()):
         (place / name).write_bytes(content)
         if name.endswith(".sh"):

@@ -14,7 +14,9 @@ import onnx_ir as ir
 from qcompiler import registry
 from qcompiler.calibration.data import Source, input_specs, open_source
 from qcompiler.calibration.feeds import slice_rows
+from qcompiler.calibration.range_watch import RangeWatch
 from qcompiler.calibration.split import hold_back
+from qcompiler.calibration.summaries import summarise
 from qcompiler.calibration.synthetic import synthetic_batches
 from qcompiler.calibration.table import CalibrationTable
 from qcompiler.diagnostics import DiagnosticLog, Severity
@@ -102,6 +104,7 @@ class _Run:
         with self.phase("normalize"):
             model = self.float_passes(model, guard)
         with self.phase("rotate"):
+            watch = RangeWatch(model, source, options)
             rotated = rotate(model, target, source, options, guard, self.hooks(), self.progress)
             model = rotated.model
             self.runs += rotated.runs
@@ -111,6 +114,7 @@ class _Run:
             model = equalized.model
             self.runs += equalized.runs
             self.log.extend(equalized.diagnostics)
+            rewritten = watch.changes(model) if equalized.parameters or rotated.rotations else ()
         reference = model.clone()
 
         with self.phase("calibrate"):
@@ -119,14 +123,16 @@ class _Run:
             split = hold_back(source) if options.validate is None else None
             batches = source if split is None else split
             made = choose_plan(model, target, sites, batches, options, lambda: self.progress.advance(1))
-            plan, table, self.tuning = made.plan, made.table, made.facts
+            plan, self.tuning = made.plan, made.facts
             self.log.extend(made.diagnostics)
+            histograms = {} if made.table is None else summarise(made.table.tensors, plan)
             plan.equalize, plan.rotate = equalized.parameters, rotated.rotations
         if rotated.facts:
             self.tuning["rotate"] = rotated.facts
         if equalized.facts:
             self.tuning["equalize"] = equalized.facts
-        calibration = self.describe_calibration(source, table)
+        calibration = self.describe_calibration(source, made.table)
+        made.table = None  # its histograms take more memory than all that follows of it
         if split is not None:
             self.log.extend(split.diagnostics)
             calibration |= {"samples": split.calibration_count, "held_back": split.validation_count}
@@ -172,6 +178,8 @@ class _Run:
             seconds=self.seconds,
             gates=(*missed_gates(verification.items(), options), *undone_passes(self.runs, options)),
             certificates=guard.kept(),
+            histograms=histograms,
+            rewritten=rewritten,
         )
 
     @contextmanager

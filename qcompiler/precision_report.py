@@ -23,7 +23,7 @@ def precision_rows(plan: QuantPlan, inputs: dict[str, list[str]]) -> list[dict[s
     """
     counts: Counter[Precision] = Counter()
     for name in plan.nodes:
-        counts[_precision_of(plan, name, inputs.get(name, []))] += 1
+        counts[precision_of(plan, name, inputs.get(name, []))] += 1
     rows = []
     for precision, count in sorted(counts.items(), key=lambda item: (-item[1], str(item[0]))):
         runs, note = _label(precision)
@@ -31,11 +31,17 @@ def precision_rows(plan: QuantPlan, inputs: dict[str, list[str]]) -> list[dict[s
     return rows
 
 
-def _precision_of(plan: QuantPlan, name: str, inputs: list[str]) -> Precision:
+def precision_of(plan: QuantPlan, name: str, inputs: list[str]) -> Precision:
+    """Bits of one quantized node, given the names of its inputs."""
     weights = [quant.scheme for quant in plan.weights.get(name, {}).values()]
-    read = [plan.tensors[inputs[index]] for index in plan.nodes[name] if index < len(inputs)]
+    read = [plan.tensors[inputs[index]] for index in plan.nodes.get(name, ()) if index < len(inputs)]
     activations = max((quant.scheme.bits for quant in read), default=FLOAT_ACTIVATIONS)
     return Precision(max((scheme.bits for scheme in weights), default=activations), activations)
+
+
+def runs_of(precision: Precision) -> str:
+    """How such a node runs: "integer", "models" or "weight_only"; see `precision_rows`."""
+    return _label(precision)[0]
 
 
 def _label(precision: Precision) -> tuple[str, str]:

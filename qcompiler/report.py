@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from qcompiler.command_line import command_line
 from qcompiler.manifest import plain
 from qcompiler.precision_report import precision_rows
 
@@ -25,10 +26,11 @@ SCHEMA = "qcompile-report/1"
 def report_document(result: CompileResult) -> dict[str, Any]:
     """The report; free of times and paths, so it is hashed with the rest of the bundle."""
     graphs = {"float": result.reference, "model": result.model, "host": result.host}
-    return {
+    document = {
         "schema": SCHEMA,
         "target": result.target.name,
         "source": result.source.replace("\\", "/").rpartition("/")[2],
+        "command": command_line(result.source, result.options),
         "calibration": plain(result.calibration),
         "graphs": {name: graph_document(model) for name, model in graphs.items() if model is not None},
         "precision": precisions_of(result),
@@ -42,6 +44,9 @@ def report_document(result: CompileResult) -> dict[str, Any]:
         "diagnostics": [item.to_json() for item in result.diagnostics],
         "gates": list(result.gates),
     }
+    if result.levels:
+        document["levels"] = [{"name": name, "levels": plain(list(found))} for name, found in result.levels.items()]
+    return document
 
 
 def graph_document(model: ir.Model) -> dict[str, Any]:

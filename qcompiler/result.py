@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from qcompiler.session import Arrays, Feeds
 from qcompiler.target import Target
 
 if TYPE_CHECKING:
+    from qcompiler.calibration.layer_ranges import ChannelChange
+    from qcompiler.calibration.summaries import HistogramSummary
     from qcompiler.certification.certificate import Certificate
     from qcompiler.evaluation.compare import Comparison
 
@@ -39,6 +41,9 @@ class CompileResult:
         seconds: Wall time by phase; never written to hashed files.
         gates: Bounds of the user that were missed, one line each; empty when all are met.
         certificates: Proofs that the float rewrites kept the function, in order.
+        histograms: Of the quantized tensors, in few bins; empty where the plan was given.
+        rewritten: Channel ranges of layers' inputs that equalization or rotation changed.
+        levels: Tensor to the numbers that its codes stand for, where those come from a table.
     """
 
     source: str
@@ -59,6 +64,9 @@ class CompileResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
     gates: tuple[str, ...] = ()
     certificates: tuple[Certificate, ...] = ()
+    histograms: Mapping[str, HistogramSummary] = field(default_factory=dict)
+    rewritten: tuple[ChannelChange, ...] = ()
+    levels: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write the bundle; nothing is left behind where that fails.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,7 +85,6 @@ def decide(
         share: Of the multiply-adds that may stay float. Where the attention products fit, rewrites are judged without
             them: no rewrite takes away their noise, which hides what is gained, and which tuning takes away.
     """
-    start = time.perf_counter()
     chosen = select_sites(model, target.placement, float_nodes, precisions).activations
     quantized = {name for name, read in chosen.items() if read}
     sites = [site for site in find_sites(model).sites if any(item.node.name in quantized for item in site.readers)]
@@ -140,7 +138,6 @@ def decide(
         "taken": best,
         "sites": {site.name: _described(site, choices[site.name], taken.get(site.name)) for site in sites},
         "added_nodes": _added(model, parameters),
-        "seconds": round(time.perf_counter() - start, 1),
     }
     return Decision(parameters, facts)
 

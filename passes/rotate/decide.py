@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,7 +76,6 @@ def decide(
         precisions: Bits by node.
         share: Of the multiply-adds that may stay float.
     """
-    start = time.perf_counter()
     chosen = select_sites(model, target.placement, float_nodes, precisions).activations
     quantized = {name for name, read in chosen.items() if read}
     sites = _worth_rotating(found_sites(model), quantized)
@@ -108,7 +106,7 @@ def decide(
         "taken": label(taken),
     }
     facts |= _described(model, taken, search.seen[()].costs)
-    return Decision(taken, facts | {"seconds": round(time.perf_counter() - start, 1)})
+    return Decision(taken, facts)
 
 
 def still_noisy(losses: Mapping[str, tuple[float, float]], readers: Readers) -> list[str]:

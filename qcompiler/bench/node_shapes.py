@@ -56,7 +56,7 @@ def profile_nodes(model: ir.Model, feeds: Feeds, *, runs: int = 0, warm_up: int 
     copy = model.clone()
     for place, node in enumerate(copy.graph.all_nodes()):
         node.name = f"n{place}"
-    shapes = _events(copy.clone(), feeds, 1, prepack=False)  # of weights that it packs it tells no shape
+    shapes = _events(copy.clone() if runs else copy, feeds, 1, prepack=False)  # of packed weights it tells no shape
     per_run = sum(len(calls) for calls in shapes.values())
     rounds = max(2, min(warm_up + runs, _MOST_EVENTS // max(per_run, 1)))
     warm_up = min(warm_up, rounds - 1)

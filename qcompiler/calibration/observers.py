@@ -62,26 +62,33 @@ class MinMax:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ChannelPeaks:
-    """The largest magnitude of each channel along `axis`; shape (channels,), float32."""
+class ChannelRanges:
+    """Smallest and largest element of each channel along `axis`, zero included; both (channels,), float32."""
 
     axis: int = 1
-    peaks: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    low: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    high: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
-    def observe(self, array: Array) -> ChannelPeaks:
-        """The peaks of both; the array must have a dimension `axis`."""
-        others = tuple(index for index in range(array.ndim) if index != self.axis)
+    def observe(self, array: Array) -> ChannelRanges:
+        """The ranges of both; the array must have a dimension `axis`, which may count from the end."""
+        axis = self.axis % array.ndim
+        others = tuple(index for index in range(array.ndim) if index != axis)
         high = np.asarray(array.max(axis=others, initial=0), np.float32)
         low = np.asarray(array.min(axis=others, initial=0), np.float32)
         if not (np.isfinite(high).all() and np.isfinite(low).all()):
             raise CalibrationError("an activation is NaN or infinite")
-        return self.merge(ChannelPeaks(self.axis, np.maximum(high, -low)))
+        return self.merge(ChannelRanges(self.axis, low, high))
 
-    def merge(self, other: ChannelPeaks) -> ChannelPeaks:
-        """The larger of both, channel by channel; nothing seen yet counts as zeros."""
-        if not self.peaks.size or not other.peaks.size:
-            return other if other.peaks.size else self
-        return ChannelPeaks(self.axis, np.maximum(self.peaks, other.peaks))
+    def merge(self, other: ChannelRanges) -> ChannelRanges:
+        """The wider of both, channel by channel; nothing seen yet counts as zeros."""
+        if not self.high.size or not other.high.size:
+            return other if other.high.size else self
+        return ChannelRanges(self.axis, np.minimum(self.low, other.low), np.maximum(self.high, other.high))
+
+    @property
+    def peaks(self) -> npt.NDArray[np.float32]:
+        """The largest magnitude of each channel."""
+        return np.maximum(self.high, -self.low)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

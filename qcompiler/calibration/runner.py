@@ -13,7 +13,7 @@ import onnx_ir as ir
 from qcompiler.calibration.feeds import rows_in
 from qcompiler.calibration.inputs import InputSpec, input_specs
 from qcompiler.calibration.masks import Mask, MaskedAxes, drop_padding, find_mask, masked_axes, padding, symbolic_shape
-from qcompiler.calibration.observers import ChannelPeaks, Histogram
+from qcompiler.calibration.observers import ChannelRanges, Histogram
 from qcompiler.calibration.table import CalibrationTable
 from qcompiler.errors import CalibrationError
 from qcompiler.graph import is_float
@@ -43,7 +43,7 @@ def calibrate(
 
     Args:
         tensors: Graph inputs and values of the main graph; others end in the table's `unobserved`.
-        channel_axes: Tensor to the axis of its channels, where peaks by channel are wanted.
+        channel_axes: Tensor to the axis of its channels, where ranges by channel are wanted; it may count from the end.
         mask_input: Name of the [batch, sequence] input that marks real positions; "auto" looks for it; None counts
             padding like the rest.
         progress: Called with the number of samples done after each batch.
@@ -57,7 +57,7 @@ def calibrate(
     values, unobserved = _observable(model, [*tensors, *channel_axes])
     mask = _mask_spec(inputs, mask_input)
     found = dict.fromkeys((name for name in tensors if name in values), Histogram())
-    peaks = {name: ChannelPeaks(axis) for name, axis in channel_axes.items() if name in values}
+    ranges = {name: ChannelRanges(axis) for name, axis in channel_axes.items() if name in values}
     inner = [name for name in values if name not in fed]
     sessions: list[tuple[Session, frozenset[str]]] = []
     notes: tuple[str, ...] = ()
@@ -67,12 +67,14 @@ def calibrate(
         for name, array in arrays.items():
             if real is not None and mask is not None:
                 axes = _axes(values[name], array, mask, real)
-                array = drop_padding(array, real, axes) if axes is not None else array
+                counted = drop_padding(array, real, axes) if axes is not None else array
+            else:
+                counted = array
             try:
                 if name in found:
-                    found[name] = found[name].observe(array)
-                if name in peaks:
-                    peaks[name] = peaks[name].observe(array)
+                    found[name] = found[name].observe(counted)
+                if name in ranges:  # padding too: what is left of a tensor without it is a vector
+                    ranges[name] = ranges[name].observe(array)
             except CalibrationError as error:
                 hint = "keep it out of quantization with --exclude, or remove the sample"
                 raise CalibrationError(error.message, where=f"tensor {name}", hint=hint) from error
@@ -108,7 +110,7 @@ def calibrate(
     if not samples:
         raise CalibrationError("no samples to calibrate on", hint="give at least one")
     return CalibrationTable(
-        fingerprint, samples, {name: found[name] for name in sorted(found)}, unobserved, notes, peaks
+        fingerprint, samples, {name: found[name] for name in sorted(found)}, unobserved, notes, ranges
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from qcompiler.calibration.observers import ChannelPeaks, Histogram
+from qcompiler.calibration.observers import ChannelRanges, Histogram
 from qcompiler.errors import CalibrationError
 
 SCHEMA = "qcompile-calibration/1"
@@ -23,7 +23,7 @@ class CalibrationTable:
         model: Fingerprint of the model that was run; tables of different models don't merge.
         samples: Number of samples.
         tensors: Histograms by tensor name.
-        channels: Peaks by channel, of tensors that are quantized per channel.
+        channels: Ranges by channel, of tensors that are quantized per channel.
         unobserved: Tensors that were asked for and can't be observed, with the reason.
         notes: How the run went, where that is worth saying.
     """
@@ -33,7 +33,7 @@ class CalibrationTable:
     tensors: Mapping[str, Histogram] = field(default_factory=dict)
     unobserved: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    channels: Mapping[str, ChannelPeaks] = field(default_factory=dict)
+    channels: Mapping[str, ChannelRanges] = field(default_factory=dict)
 
     def merge(self, other: CalibrationTable) -> CalibrationTable:
         """The table of both runs; associative and commutative.
@@ -68,7 +68,7 @@ class CalibrationTable:
             "unobserved": dict(self.unobserved),
             "notes": list(self.notes),
             "channels": {
-                name: {"axis": item.axis, "peaks": item.peaks.astype(float).tolist()}
+                name: {"axis": item.axis, "low": item.low.tolist(), "high": item.high.tolist()}
                 for name, item in self.channels.items()
             },
         }
@@ -92,7 +92,9 @@ class CalibrationTable:
                 document["unobserved"],
                 tuple(document["notes"]),
                 {
-                    name: ChannelPeaks(int(item["axis"]), np.asarray(item["peaks"], np.float32))
+                    name: ChannelRanges(
+                        int(item["axis"]), np.asarray(item["low"], np.float32), np.asarray(item["high"], np.float32)
+                    )
                     for name, item in document.get("channels", {}).items()
                 },
             )
