@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from qcompiler.calibration.observers import BINS_PER_OCTAVE, Histogram, MinMax, bin_edges
+from qcompiler.calibration.observers import BINS_PER_OCTAVE, ChannelRanges, Histogram, MinMax, bin_edges
 from qcompiler.errors import CalibrationError
 
 floats = hnp.arrays(np.float32, st.integers(0, 60), elements=st.floats(-(2.0**100), 2.0**100, width=32))
@@ -118,3 +118,14 @@ def test_the_smallest_elements_are_whole_bins_of_the_histogram() -> None:
     assert 1.0 <= part.absmax < 1.01
     assert part.mean_square == pytest.approx(np.mean(np.square(values[:990])), rel=0.01)
     assert Histogram().observe(values).smallest(1.0).absmax == 500.0
+
+
+def test_channel_ranges_include_zero_and_merge_to_the_wider() -> None:
+    first = ChannelRanges(-1).observe(np.array([[1, -2, 3], [4, -1, 5]], np.float32))
+    assert (first.low.tolist(), first.high.tolist()) == ([0, -2, 0], [4, 0, 5])
+    both = first.merge(ChannelRanges(-1).observe(np.array([[[-7, 1, 0]]], np.float32)))
+    assert (both.low.tolist(), both.high.tolist()) == ([-7, -2, 0], [4, 1, 5])
+    assert both.peaks.tolist() == [7, 2, 5]
+    assert first.merge(ChannelRanges(-1)).peaks.tolist() == ChannelRanges(-1).merge(first).peaks.tolist() == [4, 2, 5]
+    with pytest.raises(CalibrationError, match="NaN or infinite"):
+        first.observe(np.array([[1, np.nan, 3]], np.float32))

@@ -1,0 +1,56 @@
+"""The command in the report asks for the same compile again."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qcompiler.cli import _settings
+from qcompiler.command_line import command_line
+from qcompiler.commands.compile import parser
+from qcompiler.config import COMPILE_SETTINGS, to_options
+from qcompiler.options import CompileOptions
+
+CHANGES: dict[str, Any] = {
+    "target": "orin", "calib": "calib.npz", "validate": Path("held"), "preprocess": "imagenet", "method": "mse",
+    "equalize": "auto", "bias_correction": "auto", "rotate": "heads,down", "zero_points": "none", "search": "full",
+    "goal_sqnr": 31.25, "float_share": 0.05, "bits": "w6a6", "bits_file": Path("bits.toml"), "carrier": "fp32",
+    "portable": True, "include": ("a b", "-c"), "exclude": ("/head/.*", "$x"), "exclude_op": ("Conv", "Gemm"),
+    "plan": Path("plan.json"), "min_sqnr": 12.345678901, "min_cosine": -0.5, "max_samples": 7,
+    "shapes": {"x:0": ((1, 3), (2, 3), (4, 3)), "y": ((5,), (5,), (5,))}, "passes": ("-fold-affine", "+sum-to-add"),
+    "build_check": "off", "verify": False, "strict": True, "seed": 9, "format": "ort",
+}  # fmt: skip
+
+
+def parsed(line: str) -> CompileOptions:
+    """What the command line makes of it."""
+    words = shlex.split(line)
+    assert words[:2] == ["qcompile", "m.onnx"]
+    args = vars(parser().parse(words[1:]))
+    return to_options(_settings(args, []))
+
+
+def test_the_default_is_short() -> None:
+    assert command_line("deep/m.onnx", CompileOptions()) == "qcompile m.onnx --target ort-cpu"
+
+
+@pytest.mark.parametrize("name", sorted(CHANGES))
+def test_each_option_comes_back(name: str) -> None:
+    changed = CompileOptions(**{name: CHANGES[name]})
+    found, wanted = getattr(parsed(command_line("m.onnx", changed)), name), CHANGES[name]
+    assert str(found) == str(wanted) if name in ("calib", "validate") else found == wanted
+
+
+def test_no_option_is_forgotten() -> None:
+    assert set(CHANGES) == set(COMPILE_SETTINGS) - {"percentile", "dump_after", "dump_dir", "threads"}
+    found = parsed(command_line("m.onnx", CompileOptions(method="percentile", percentile=99.5)))
+    assert (found.method, found.percentile) == ("percentile", 99.5)
+
+
+def test_paths_lose_their_folders_and_objects_have_a_stand_in() -> None:
+    options = CompileOptions(calib="/secret/calib/", plan=Path("/secret/p.json"), validate=[{}])
+    line = command_line("/secret/a b.onnx", options)
+    assert line == "qcompile 'a b.onnx' --target ort-cpu --calib calib --validate DATA --plan p.json"
