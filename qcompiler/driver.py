@@ -125,7 +125,7 @@ class _Run:
             made = choose_plan(model, target, sites, batches, options, lambda: self.progress.advance(1))
             plan, self.tuning = made.plan, made.facts
             self.log.extend(made.diagnostics)
-            histograms = {} if made.table is None else summarise(made.table.tensors, plan)
+            histograms = {} if made.table is None else summarise(made.table.tensors, plan, sites.sources)
             plan.equalize, plan.rotate = equalized.parameters, rotated.rotations
         if rotated.facts:
             self.tuning["rotate"] = rotated.facts

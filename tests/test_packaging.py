@@ -102,6 +102,8 @@ def test_wheel_holds_every_file_of_code_and_nothing_else(wheel: Path) -> None:
     code = {name for name in names if name.endswith(".py")}
     assert code == code_files("qcompiler", "passes", "backends")
     assert "qcompiler/py.typed" in names
+    drawn = {f"qcompiler/html_report/{file.name}" for file in (ROOT / "qcompiler/html_report").glob("*.[cj]s*")}
+    assert drawn and drawn <= set(names)
     assert not [name for name in names if not name.startswith(("qcompiler/", "qcompile_onnx-"))]
 
 

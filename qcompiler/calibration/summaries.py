@@ -33,12 +33,19 @@ class HistogramSummary:
     clipped: float
 
 
-def summarise(histograms: Mapping[str, Histogram], plan: QuantPlan) -> dict[str, HistogramSummary]:
-    """Summaries of the tensors that the plan quantizes with one scale and calibration saw, in the plan's order."""
+def summarise(
+    histograms: Mapping[str, Histogram], plan: QuantPlan, sources: Mapping[str, str]
+) -> dict[str, HistogramSummary]:
+    """Summaries of the tensors that the plan quantizes with one scale and calibration saw, in the plan's order.
+
+    Args:
+        sources: Tensor to the one that was observed for it, where that is another (before a Reshape).
+    """
+    seen = {name: histograms.get(sources.get(name, name), Histogram()) for name in plan.tensors}
     return {
-        name: _summary(histograms[name], quant)
+        name: _summary(seen[name], quant)
         for name, quant in plan.tensors.items()
-        if name in histograms and histograms[name].count and quant.axis is None
+        if seen[name].count and quant.axis is None
     }
 
 
