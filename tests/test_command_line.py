@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -15,14 +15,16 @@ from qcompiler.config import COMPILE_SETTINGS, to_options
 from qcompiler.options import CompileOptions
 
 CHANGES: dict[str, Any] = {
-    "target": "orin", "calib": "calib.npz", "validate": Path("held"), "preprocess": "imagenet", "method": "mse",
-    "equalize": "auto", "bias_correction": "auto", "rotate": "heads,down", "zero_points": "none", "search": "full",
-    "goal_sqnr": 31.25, "float_share": 0.05, "bits": "w6a6", "bits_file": Path("bits.toml"), "carrier": "fp32",
+    "target": "orin", "calib": "calib.npz", "validate": Path("held"), "preprocess": "imagenet", "carrier": "fp32",
+    "rotate": "heads,down", "goal_sqnr": 31.25, "float_share": 0.05, "bits": "w6a6", "bits_file": Path("bits.toml"),
     "portable": True, "include": ("a b", "-c"), "exclude": ("/head/.*", "$x"), "exclude_op": ("Conv", "Gemm"),
     "plan": Path("plan.json"), "min_sqnr": 12.345678901, "min_cosine": -0.5, "max_samples": 7,
     "shapes": {"x:0": ((1, 3), (2, 3), (4, 3)), "y": ((5,), (5,), (5,))}, "passes": ("-fold-affine", "+sum-to-add"),
-    "build_check": "off", "verify": False, "strict": True, "seed": 9, "format": "ort",
+    "verify": False, "strict": True, "seed": 9,
 }  # fmt: skip
+_WORDS = {name: [word for word in get_args(kind) if word not in (getattr(CompileOptions(), name), "percentile")]
+          for name, kind in get_type_hints(CompileOptions).items() if get_origin(kind) is Literal}  # fmt: skip
+CHANGES |= {name: words[-1] for name, words in _WORDS.items()}
 
 
 def parsed(line: str) -> CompileOptions:

@@ -9,7 +9,8 @@ from qcompiler.html_report.elements import Markup, folded, note, section, table,
 from qcompiler.html_report.figures import count
 
 _ORDER = ("source", "samples", "held_back", "method", "percentile", "notes", "fingerprint")
-_TUNED = {"equalize": "Equalization", "rotate": "Rotation", "bias_correction": "Bias correction"}
+_TUNED = {"equalize": "Equalization", "rotate": "Rotation", "bias_correction": "Bias correction",
+          "rounding": "Rounding of weights"}  # fmt: skip
 
 
 def calibration(document: Mapping[str, Any]) -> Markup:
