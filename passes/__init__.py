@@ -8,6 +8,7 @@ TABLE: dict[str, str] = {
     "carry-float32": "qcompiler.passes.precision.carry_float32:CarryFloat32",
     "insert-qdq": "qcompiler.passes.quant.insert_qdq:InsertQdq",
     "quantize-weights": "qcompiler.passes.quant.quantize_weights:QuantizeWeights",
+    "insert-lookups": "qcompiler.passes.softmax.insert_lookups:InsertLookups",
     "correct-biases": "qcompiler.passes.quant.correct_biases:CorrectBiases",
     "fold-affine": "qcompiler.passes.fold.fold_affine:FoldAffine",
     "fold-shift-scale": "qcompiler.passes.equalize.fold_shift_scale:FoldShiftScale",

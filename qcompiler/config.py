@@ -138,6 +138,8 @@ COMPILE_SETTINGS: Mapping[str, Parse] = {
     "percentile": _number(float, 50.0, 100.0), "carrier": _choice("fp32", "fp16"), "portable": _flag,
     "include": _patterns, "exclude": _patterns, "exclude_op": _texts(","), "plan": _path,
     "bits": _bits, "bits_file": _path,
+    "softmax": _choice("uniform", "tan", "log2", "log_sqrt2", "auto"), "softmax_bits": _number(int, 3, 8),
+    "softmax_form": _choice("integer", "float"),
     "equalize": _choice("none", "auto", "os_plus", "smooth", "outlier_tune"),
     "bias_correction": _choice("none", "auto"), "zero_points": _choice("none", "auto"),
     "rounding": _choice("nearest", "gptq", "auto"),

@@ -42,6 +42,7 @@ from qcompiler.passes.quant.quantize_weights import QuantizeWeights
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.recurrence.pipeline import recurrence_passes, scan_passes
 from qcompiler.passes.rotate.run import rotate
+from qcompiler.passes.softmax.insert_lookups import InsertLookups
 from qcompiler.pipeline import Hook, Pass, PassRun, Pipeline, diagnostics_of
 from qcompiler.plan import QuantPlan
 from qcompiler.planning import choose_plan
@@ -146,7 +147,7 @@ class _Run:
             self.log.add("QC301", Severity.WARNING, "", "nothing is quantized", plan.why_nothing())
 
         with self.phase("quantize"):
-            acting = [CorrectBiases(plan), QuantizeWeights(plan), InsertQdq(plan)]
+            acting = [CorrectBiases(plan), QuantizeWeights(plan), InsertQdq(plan), InsertLookups(plan)]
             model, runs = Pipeline(acting, self.hooks()).run(model)
             self.runs += runs
         with self.phase("emit"):

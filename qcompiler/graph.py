@@ -100,6 +100,21 @@ def add_initializer(
     return value
 
 
+class SharedConstants:
+    """Initializers by content: equal arrays are made once."""
+
+    def __init__(self, graph: ir.Graph, names: FreshNames) -> None:
+        self._graph, self._names = graph, names
+        self._made: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+
+    def __call__(self, array: np.ndarray[Any, Any], wish: str) -> ir.Value:
+        """The initializer with this content; the first wish for it is its name."""
+        key = (str(array.dtype), array.shape, array.tobytes())
+        if key not in self._made:
+            self._made[key] = add_initializer(self._graph, array, self._names(wish))
+        return self._made[key]
+
+
 def make_node(
     op_type: str,
     inputs: list[ir.Value | None],

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from qcompiler.lookup import Form
 from qcompiler.target import Carrier
 
 CalibrationMethod = Literal["auto", "minmax", "percentile", "mse", "entropy"]
@@ -41,6 +42,11 @@ class CompileOptions:
         bits: Bits of weights and activations, "w8a8", "w6a6", ...; below 8 a model of accuracy in int8 containers.
             "w4a16" is int4 weights in blocks and float activations, where the target has them.
         bits_file: TOML or JSON of node regex to such words, for nodes that differ; of several matches the last counts.
+        softmax: Levels of attention probabilities: "uniform"; "tan", "log2" or "log_sqrt2", by a lookup table; "auto",
+            the kind that leaves the product with the values closest to float.
+        softmax_bits: Bits of these levels, 3 to 8; None takes those of the product's activations.
+        softmax_form: "integer" has levels on the 8-bit grid, for integer kernels; "float" the exact levels and a float
+            product, to simulate.
         carrier: Float type of the emitted graph; None takes the target's default.
         include: Regular expressions on node names: only these are quantized. Matching nothing is an error.
         exclude: Regular expressions on node names that stay float. Matching nothing is an error.
@@ -74,6 +80,9 @@ class CompileOptions:
     float_share: float = 0.1
     bits: str = "w8a8"
     bits_file: Path | None = None
+    softmax: Literal["uniform", "tan", "log2", "log_sqrt2", "auto"] = "uniform"
+    softmax_bits: int | None = None
+    softmax_form: Form = "integer"
     carrier: Carrier | None = None
     portable: bool = False
     include: tuple[str, ...] = ()

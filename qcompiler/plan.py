@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.errors import UsageError
+from qcompiler.lookup import Lookup
 from qcompiler.scheme import Granularity, PerAxis, PerBlock, PerTensor, QuantScheme, TensorQuant
 
 SCHEMA = "qcompile-plan/1"
@@ -35,6 +36,7 @@ class QuantPlan:
         floats: Node or tensor name to the reason why it stays float.
         groups: Tensors that share one scale (inputs of a Concat).
         equalize: Site to "shift" and "scale" by channel, of the rewrites that the scales presuppose.
+        lookups: Activation name to the levels that its values are looked up as, in front of its own grid.
         rotate: Kind of rotation to its "sites" and the "seed" of its signs; made before `equalize`.
         notes: Facts of the planner for the report, by tensor: method, clipping threshold, ...
     """
@@ -50,6 +52,7 @@ class QuantPlan:
     groups: list[tuple[str, ...]] = field(default_factory=list)
     equalize: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     rotate: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lookups: dict[str, Lookup] = field(default_factory=dict)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def why_nothing(self) -> str:
@@ -81,6 +84,8 @@ class QuantPlan:
             document["equalize"] = self.equalize
         if self.rotate:
             document["rotate"] = self.rotate
+        if self.lookups:
+            document["lookups"] = {name: item.to_json() for name, item in self.lookups.items()}
         return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"
 
     @classmethod
@@ -104,6 +109,7 @@ class QuantPlan:
                 groups=[tuple(group) for group in document.get("groups", [])],
                 equalize={str(key): _equalize_from_json(item) for key, item in document.get("equalize", {}).items()},
                 rotate={str(key): _rotate_from_json(item) for key, item in document.get("rotate", {}).items()},
+                lookups={str(key): Lookup.from_json(item) for key, item in document.get("lookups", {}).items()},
             )
             for name, entry in document["nodes"].items():
                 plan.nodes[name] = tuple(int(index) for index in entry.get("activations", ()))

@@ -28,6 +28,7 @@ from qcompiler.passes.quant.round_weights import codes_on_data, round_weights
 from qcompiler.passes.quant.select_sites import Sites
 from qcompiler.passes.quant.tune_plan import tune_plan
 from qcompiler.passes.quant.zero_points import choose_zero_points
+from qcompiler.passes.softmax.decide import Wish, give_lookups, reserve
 from qcompiler.plan import QuantPlan
 from qcompiler.session import Feeds
 from qcompiler.target import Target
@@ -59,13 +60,15 @@ def choose_plan(
     """Calibrate and choose scales, or take the user's plan (the data is still read: verification needs it).
 
     Args:
-        sites: Zero points are written into them.
+        sites: Zero points are written into them, and 8 bits for what will be looked up.
 
     Raises:
         QcompileError: As reading the data or the plan.
     """
     if options.plan is not None:
         return Planned(_given_plan(model, target, batches, options))
+    wish = Wish(options.softmax, options.softmax_bits, options.softmax_form)
+    wanted = reserve(model, sites, wish)
     kept = FirstFeeds(batches, TUNING_FEEDS)
     table = calibrate(
         model, sorted(set(sites.sources.values())), kept, threads=options.threads, progress=lambda _count: progress(),
@@ -93,6 +96,11 @@ def choose_plan(
         if options.method == "auto":
             note = "the weights are too large to measure clipping rules on; taking mse"
             made.diagnostics = (Diagnostic("QC203", Severity.INFO, "", note, "name a rule with --method"),)
+    found_levels = give_lookups(
+        made.plan, model, sites, wanted, wish, table.tensors, feeds, threads=options.threads
+    )
+    if found_levels:
+        made.facts["softmax"] = found_levels
     if options.rounding != "nearest":
         _round_weights(made, model, target, batches, options, progress)
     if options.bias_correction == "auto":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from qcompiler.command_line import command_line
+from qcompiler.lookup_report import lookup_rows
 from qcompiler.manifest import plain
 from qcompiler.precision_report import precision_rows
 
@@ -34,6 +35,7 @@ def report_document(result: CompileResult) -> dict[str, Any]:
         "calibration": plain(result.calibration),
         "graphs": {name: graph_document(model) for name, model in graphs.items() if model is not None},
         "precision": precisions_of(result),
+        "lookup_tables": lookup_rows(result),
         "quantized": quantized_by_op(result),
         "float": float_nodes(result),
         "facts": plain(result.facts),

@@ -17,14 +17,17 @@ from filecheck.options import Options
 from filecheck.parser import Parser
 
 from qcompiler.backends.onnxruntime.lower_convs import LowerConvs
+from qcompiler.backends.onnxruntime.lower_lookups import LowerLookups
 from qcompiler.backends.onnxruntime.lower_products import LowerProducts
 from qcompiler.backends.onnxruntime.unsigned_activations import UnsignedActivations
+from qcompiler.backends.tensorrt.index_in_float import IndexInFloat
 from qcompiler.passes.normalize.infer_shapes import InferShapes
 from qcompiler.pipeline import Pass
 from qcompiler.registry import find_pass
 
 FOLDER = Path(__file__).parent / "ir"
-UNLISTED: dict[str, type[Pass]] = {item.name: item for item in (UnsignedActivations, LowerProducts, LowerConvs)}
+_BACKENDS = (UnsignedActivations, LowerLookups, LowerProducts, LowerConvs, IndexInFloat)
+UNLISTED: dict[str, type[Pass]] = {item.name: item for item in _BACKENDS}
 """Passes of backends have no row in the table of names."""
 
 

@@ -12,6 +12,7 @@ from qcompiler.backends.onnxruntime.fold_product_scales import FoldProductScales
 from qcompiler.backends.onnxruntime.kernels import count_kernels
 from qcompiler.backends.onnxruntime.lower_blocks import LowerBlocks
 from qcompiler.backends.onnxruntime.lower_convs import LowerConvs
+from qcompiler.backends.onnxruntime.lower_lookups import LowerLookups
 from qcompiler.backends.onnxruntime.lower_products import LowerProducts
 from qcompiler.backends.onnxruntime.part_adds_from_norms import PartAddsFromNorms
 from qcompiler.backends.onnxruntime.part_channel_scales import PartChannelScales
@@ -34,6 +35,7 @@ class OnnxruntimeEmitter:
 
         passes: list[Pass] = [UnsignedActivations()] if self._unsigned else []
         passes += [
+            LowerLookups(),
             LowerBlocks(),
             LowerProducts(saturating=self._unsigned, portable=context.portable),
             FoldProductScales(),

@@ -14,6 +14,7 @@ from qcompiler.backends.tensorrt.build_check import check_file
 from qcompiler.backends.tensorrt.center_zero_points import CenterZeroPoints
 from qcompiler.backends.tensorrt.clip_before_quantize import ClipBeforeQuantize
 from qcompiler.backends.tensorrt.engine_script import engine_script
+from qcompiler.backends.tensorrt.index_in_float import IndexInFloat
 from qcompiler.backends.tensorrt.legal_quantizers import LegalQuantizers
 from qcompiler.backends.tensorrt.lint import lint
 from qcompiler.backends.tensorrt.lint_rule import WEIGHTED_OPS
@@ -49,8 +50,8 @@ class TensorRTEmitter:
         for node, message, hint in refused_nodes(model, self.target.opset):
             raise UnsupportedError(message, where=node.name or node.op_type, hint=hint)
         write_profiles(model, shape_profiles(model, context.shapes, context.seen))
-        passes: list[Pass] = [WidenBytes(), ClipBeforeQuantize(), CenterZeroPoints(), PushPairsBelowLayout()]
-        passes += [LegalQuantizers(), GiveLoopCondition()]
+        passes: list[Pass] = [WidenBytes(), ClipBeforeQuantize(), IndexInFloat(), CenterZeroPoints()]
+        passes += [PushPairsBelowLayout(), LegalQuantizers(), GiveLoopCondition()]
         if context.carrier == "fp16":
             passes.append(CarryFloat16(samples=context.samples[:_GUARD_SAMPLES]))
         model, runs = Pipeline(passes).run(model)

@@ -42,7 +42,8 @@ class Role(str, Enum):
 
     WHOLE: the form as one operator. INNER: a step of a norm or activation that nobody else reads. RESULT: the step
     whose output is the form's. QK and PV: the two attention products. REPEAT: key or value heads repeated for grouped
-    queries. MASK_ADD: Add or Where that brings the mask (or a position bias) to the scores.
+    queries. MASK_ADD: Add or Where that brings the mask (or a position bias) to the scores. STRETCH and CLIP: of a
+    clipped softmax, clip((zeta - gamma) p + gamma, 0, 1), what is multiplied and added, and the clip.
     """
 
     WHOLE = "whole"
@@ -55,6 +56,8 @@ class Role(str, Enum):
     SCALE = "scale"
     MASK_ADD = "mask_add"
     SOFTMAX = "softmax"
+    STRETCH = "stretch"
+    CLIP = "clip"
     REPEAT = "repeat"
     CAST = "cast"
 

@@ -21,6 +21,9 @@ _MAX_STEPS = 8
 class RecogniseAttention(Pass):
     """softmax(Q K^T * scale + mask) V is annotated: `qk`, `scale`, `mask_add`, `softmax`, `pv`, `repeat`.
 
+    So is clipped softmax (Bondarenko et al., arXiv:2306.12929, equation 4), clip((zeta - gamma) softmax + gamma, 0, 1)
+    V, with `stretch` and `clip`: it gives exact zeros, and no zero needs a score far below the others.
+
     The scale stands on the scores or on Q or K or both, as Mul or Div; the mask is added or chosen by Where; heads of
     K and V may be repeated by Expand for grouped queries. Nothing is rewritten: both products stay MatMuls, which
     quantize.
@@ -57,8 +60,8 @@ def _match(softmax: ir.Node) -> _Roles | str:
     if scores is None:
         return "no product of two activations in front of the softmax"
     behind = _product_behind(softmax)
-    if behind is None:
-        return "no product of two activations behind the softmax"
+    if isinstance(behind, str):
+        return behind
     roles: _Roles = [(softmax, Role.SOFTMAX), *scores, *behind]
     for node, role in (*scores, *behind):
         if role is Role.QK:
@@ -92,24 +95,36 @@ def _scores(value: ir.Value | None, steps: int) -> _Roles | None:
     return None
 
 
-def _product_behind(softmax: ir.Node) -> _Roles | None:
-    """The product that reads the probabilities, with what stands between."""
+def _product_behind(softmax: ir.Node) -> _Roles | str:
+    """The product that reads the probabilities, with what stands between; or why there is none."""
     paths: list[tuple[ir.Value, _Roles]] = [(softmax.outputs[0], [])]
+    reason = "no product of two activations behind the softmax"
     for _ in range(_MAX_STEPS):
         following: list[tuple[ir.Value, _Roles]] = []
         for value, between in paths:
+            stretched = bool(between) and between[-1][1] is Role.STRETCH
             for use in value.uses():
                 node, index = use.node, use.idx
                 if node.op_type == "MatMul" and is_activation(node.inputs[1 - index]):
-                    return [*between, (node, Role.PV)]
-                if node.op_type == "Cast":
-                    following.append((node.outputs[0], [*between, (node, Role.CAST)]))
-                elif node.op_type == "Where" and index > 0:
+                    if not stretched:
+                        return [*between, (node, Role.PV)]
+                    reason = "the softmax is stretched and not clipped"
+                elif node.op_type == "Clip" and index == 0:
+                    if len(node.inputs) > 1 and scalar_constant(node.inputs[1]) == 0:
+                        following.append((node.outputs[0], [*between, (node, Role.CLIP)]))
+                    else:
+                        reason = "the softmax is clipped, and not from 0 on"
+                elif node.op_type in ("Mul", "Div", "Add", "Sub") and with_scalar(node) is not None:
+                    following.append((node.outputs[0], [*between, (node, Role.STRETCH)]))
+                elif node.op_type == "Cast":
+                    cast = Role.STRETCH if stretched else Role.CAST
+                    following.append((node.outputs[0], [*between, (node, cast)]))
+                elif node.op_type == "Where" and index > 0 and not stretched:
                     following.append((node.outputs[0], [*between, (node, Role.MASK_ADD)]))
                 elif node.op_type in (*_LAYOUT, "Dropout"):
                     following.append((node.outputs[0], between))
         paths = following
-    return None
+    return reason
 
 
 def _operand_roles(value: ir.Value | None) -> _Roles:

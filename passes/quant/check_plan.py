@@ -23,7 +23,7 @@ def check_plan(plan: QuantPlan, model: ir.Model, target: Target, where: str) -> 
         UsageError: A node or tensor that the model lacks, an input without a scale, a weight that is not constant or
             has other channels, a type other than int8 (for weights of products int4 in blocks that the target takes),
             an output on a grid narrower than its container, a bias that cannot be corrected, a zero
-            point that a reader cannot take.
+            point that a reader cannot take, levels that are looked up without a grid to lie on.
     """
     nodes = {str(node.name): node for node in model.graph}
     for name in (*plan.nodes, *plan.weights, *plan.outputs, *plan.biases):
@@ -56,6 +56,7 @@ def check_plan(plan: QuantPlan, model: ir.Model, target: Target, where: str) -> 
                 continue
             _check_type(quant, f"input {index} of node {name!r}", where)
             _check_weight(_input(nodes[name], index, where), quant, f"input {index} of node {name!r}", where)
+    _check_lookups(plan, model, where)
     symmetric = symmetric_tensors(model, target.placement, plan.nodes, fused=False)
     for name, reader in symmetric.items():
         zero = plan.tensors[name].zero_point
@@ -70,6 +71,23 @@ def check_plan(plan: QuantPlan, model: ir.Model, target: Target, where: str) -> 
             count = len(plan.biases[place.layer])
             raise UsageError(f"{count} corrections for the {place.channels} channels of node {place.layer!r}",
                              where=where, hint=_HINT)  # fmt: skip
+
+
+def _check_lookups(plan: QuantPlan, model: ir.Model, where: str) -> None:
+    values = {str(value.name): value for node in model.graph for value in node.outputs}
+    for name, lookup in plan.lookups.items():
+        value, quant = values.get(name), plan.tensors.get(name)
+        if value is None:
+            raise UsageError(f"no tensor {name!r} in the model", where=where, hint=_HINT)
+        shape = [] if value.shape is None else list(value.shape)
+        if len(lookup.heads) > 1 and (len(shape) != 4 or shape[1] != len(lookup.heads)):
+            raise UsageError(f"{len(lookup.heads)} lists of levels don't fit tensor {name!r}", where=where,
+                             hint="one list, or one for each item along axis 1 of four")  # fmt: skip
+        if (lookup.form == "integer") != (quant is not None):
+            raise UsageError(f"the levels of tensor {name!r} are {lookup.form}", where=where,
+                             hint="integer levels lie on the tensor's grid, float ones have none")  # fmt: skip
+        if quant is not None and (quant.scheme.bits != 8 or quant.axis is not None):
+            raise UsageError(f"the levels of tensor {name!r} do not lie on one 8-bit grid", where=where, hint=_HINT)
 
 
 def _input(node: ir.Node, index: int, where: str) -> ir.Value:

@@ -17,6 +17,7 @@ from qcompiler.passes.quant.bias_places import BiasPlace, bias_places
 from qcompiler.passes.quant.insert_qdq import InsertQdq
 from qcompiler.passes.quant.planned_weights import round_weights_in_place
 from qcompiler.passes.quant.switched_model import judge_scores, output_noise
+from qcompiler.passes.softmax.insert_lookups import InsertLookups
 from qcompiler.plan import QuantPlan
 from qcompiler.session import Arrays, Feeds, Session
 
@@ -48,6 +49,7 @@ class TaughtModel:
         self._means = _return_means(teacher, bias_places(teacher, plan.weights)[0], self._axes)
         round_weights_in_place(student, plan)
         InsertQdq(replace(plan, weights={})).run(student)
+        InsertLookups(plan).run(student)
         self._shifts = _add_shifts(student, bias_places(student, plan.weights)[0], self._axes)
         self._outputs = len(model.graph.outputs)
         self._teacher = Session(teacher, threads=threads)

@@ -65,6 +65,11 @@ def parser() -> Parser:
     plan.add_argument("--bits", metavar="wNaM",
                       help="bits of weights and activations: each 4, 6 or 8 (w8a8); or w4a16, int4 in blocks")
     plan.add_argument("--bits-file", metavar="FILE", help="TOML or JSON: node regex to wNaM, where nodes differ")
+    plan.add_argument("--softmax", metavar="HOW",
+                      help="levels of attention probabilities: uniform (default), tan, log2, log_sqrt2, or auto")
+    plan.add_argument("--softmax-bits", metavar="N", help="bits of these levels, 3 to 8; default: as --bits says")
+    plan.add_argument("--softmax-form", metavar="F",
+                      help="integer (default): on the grid of integer kernels; float: exact levels, to simulate")
     plan.add_argument("--plan", metavar="FILE", help="a plan.json to carry out")
     plan.add_argument("--passes", metavar="+X,-Y", action="append", help="add and remove passes; see `qcompile passes`")
     graph = made.add_argument_group("the emitted graph")

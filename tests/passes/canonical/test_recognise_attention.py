@@ -11,7 +11,8 @@ from qcompiler.passes.canonical.recognise_rotary import RecogniseRotary
 from tests.equivalence import normalized
 
 INPUTS = "float[N, 2, 5, 4] q, float[N, 2, 5, 4] k, float[N, 2, 5, 4] v, float[N, 1, 1, 5] mask, bool[N, 1, 1, 5] keep"
-CONSTANTS = "float scale = {0.5}, float eight = {2.0}, float low = {-10000.0}, float part = {0.7071}"
+CONSTANTS = "float scale = {0.5}, float eight = {2.0}, float low = {-10000.0}, float part = {0.7071}, "
+CONSTANTS += "float stretch = {1.1}, float gamma = {-0.05}, float nought = {0}, float one = {1}, float small = {0.01}"
 BACK = "kt = Transpose<perm = [0, 1, 3, 2]>(k)\n  "
 OUT = "y = MatMul(p, v)"
 SPELLINGS: dict[str, tuple[str, list[Role]]] = {
@@ -30,6 +31,11 @@ SPELLINGS: dict[str, tuple[str, list[Role]]] = {
     "mask-first": (
         BACK + "s = MatMul(q, kt)\n  m = Add(mask, s)\n  p = Softmax(m)\n  y = MatMul(p, v)",
         [Role.QK, Role.MASK_ADD, Role.SOFTMAX, Role.PV],
+    ),
+    "clipped-softmax": (
+        BACK + "s = MatMul(q, kt)\n  p = Softmax(s)\n  t = Mul(p, stretch)\n  u = Add(t, gamma)\n"
+        "  c = Clip(u, nought, one)\n  y = MatMul(c, v)",
+        [Role.QK, Role.SOFTMAX, Role.STRETCH, Role.STRETCH, Role.CLIP, Role.PV],
     ),
     "softmax-in-float32": (
         BACK + "s = MatMul(q, kt)\n  c = Cast<to = 11>(s)\n  p = Softmax(c)\n  b = Cast<to = 1>(p)\n  y = MatMul(b, v)",
@@ -86,6 +92,12 @@ def test_single_operator_is_annotated_or_taken_apart() -> None:
         ("y = Softmax(q)", "no product of two activations in front of the softmax"),
         (BACK + "s = MatMul(q, kt)\n  p = Softmax(s)\n  y = Mul(q, scale)\n  z = Neg(p)",
          "no product of two activations behind the softmax"),
+        (BACK + "s = MatMul(q, kt)\n  p = Softmax(s)\n  t = Mul(p, stretch)\n  y = MatMul(t, v)",
+         "the softmax is stretched and not clipped"),
+        (BACK + "s = MatMul(q, kt)\n  p = Softmax(s)\n  c = Clip(p, small, one)\n  y = MatMul(c, v)",
+         "the softmax is clipped, and not from 0 on"),
+        (BACK + "s = MatMul(q, kt)\n  p = Softmax(s)\n  c = Clip(p)\n  y = MatMul(c, v)",
+         "the softmax is clipped, and not from 0 on"),
     ],
 )  # fmt: skip
 def test_near_miss_has_a_reason(body: str, reason: str) -> None:

@@ -1,0 +1,1 @@
+"""Quantizers for softmax outputs whose levels are not evenly spaced, carried out by lookup tables."""
