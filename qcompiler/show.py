@@ -158,7 +158,11 @@ def _quantized_line(result: CompileResult) -> str:
 
 
 def _precision_lines(result: CompileResult) -> list[str]:
-    return [f"{row['precision']}: {row['nodes']} nodes; {row['note']}" for row in precisions_of(result)] or ["none"]
+    lines = [f"{row['precision']}: {row['nodes']} nodes; {row['note']}" for row in precisions_of(result)]
+    kinds = Counter((item.heads[0].kind, item.heads[0].bits) for item in result.plan.lookups.values())
+    note = "a lookup table models their accuracy, and is slower than a uniform grid"
+    lines += [f"{count} softmax outputs: {bits} bits, {kind}; {note}" for (kind, bits), count in kinds.items()]
+    return lines or ["none"]
 
 
 def _float_lines(result: CompileResult, verbose: int) -> list[str]:

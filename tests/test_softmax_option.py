@@ -272,3 +272,20 @@ def test_clipped_softmax_keeps_its_zeros_on_the_plain_grid_too() -> None:
     quant = result.plan.tensors["c"]
     assert quant.zero_point is not None and int(quant.zero_point) == -128
     assert float(quant.scale) * 255 <= 1.0 + 1e-6
+
+
+def test_a_diff_names_tensors_with_other_levels() -> None:
+    from qcompiler.diffing.plans import plan_changes
+
+    plan, other = compiled().plan, compiled(softmax="log2").plan
+    found = [item.facts for item in plan_changes(plan, other, 10.0)]
+    assert {"kind": "plan_lookups", "tensors": ["p"]} in found
+    assert plan_changes(plan, plan, 0.01) == []
+
+
+def test_the_table_on_screen_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    from qcompiler.show import show_result
+
+    show_result(compiled(), None, seconds=0.0)
+    words = " ".join(capsys.readouterr().out.split())
+    assert "1 softmax outputs: 4 bits, tan; a lookup table models their accuracy" in words

@@ -22,6 +22,7 @@ from qcompiler.passes.quant.insert_qdq import InsertQdq
 from qcompiler.passes.quant.planned_weights import round_weights_in_place
 from qcompiler.passes.quant.switched_model import NO_NOISE, decibels, judge_scores, output_noise
 from qcompiler.passes.quant.weighted_sums import WeightedSum, weighted_sum
+from qcompiler.passes.softmax.insert_lookups import InsertLookups
 from qcompiler.plan import QuantPlan
 from qcompiler.session import Arrays, Feeds, Session
 from qcompiler.state_names import next_values
@@ -138,6 +139,7 @@ def levels(model: ir.Model, plan: QuantPlan, feeds: Sequence[Feeds], *, threads:
         judge_scores(item.graph)
     round_weights_in_place(student, plan)
     InsertQdq(replace(plan, weights={})).run(student)
+    InsertLookups(plan).run(student)
     wanted = _outputs(teacher, ends[1], feeds, threads, optimize=True)
     found = _outputs(student, ends[1], feeds, threads, optimize=False)
     return [decibels(max(output_noise(one, other, states), NO_NOISE)) for one, other in zip(wanted, found, strict=True)]

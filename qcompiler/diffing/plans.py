@@ -25,6 +25,11 @@ def plan_changes(first: QuantPlan, second: QuantPlan, tolerance: float) -> list[
                        if first.equalize.get(key) != second.equalize.get(key))  # fmt: skip
         facts = {"kind": "plan_equalize", "sites": names}
         changes.append(Change(Level.WEIGHTS, f"plan: shift and scale differ at {few(names)}", len(names), facts))
+    if first.lookups != second.lookups:
+        names = sorted(key for key in {*first.lookups, *second.lookups}
+                       if first.lookups.get(key) != second.lookups.get(key))  # fmt: skip
+        facts = {"kind": "plan_lookups", "tensors": names}
+        changes.append(Change(Level.PRECISION, f"plan: {few(names)} have other levels", len(names), facts))
     return sorted(changes, key=lambda item: -item.level)
 
 
