@@ -27,6 +27,7 @@ from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.evaluation.compare import Comparison, compare_emitted, missed_gates
 from qcompiler.evaluation.layers import layer_outputs
 from qcompiler.filters import node_precisions, nodes_kept_float
+from qcompiler.lookup_report import levels_of
 from qcompiler.memory import release_freed
 from qcompiler.options import CompileOptions
 from qcompiler.passes.canonical.pipeline import canonical_passes
@@ -179,6 +180,7 @@ class _Run:
             seconds=self.seconds,
             gates=(*missed_gates(verification.items(), options), *undone_passes(self.runs, options)),
             certificates=guard.kept(),
+            levels=levels_of(plan),
             histograms=histograms,
             rewritten=rewritten,
         )
