@@ -6,6 +6,7 @@ if __name__ != "qcompiler.passes":
 TABLE: dict[str, str] = {
     "carry-float16": "qcompiler.passes.precision.carry_float16:CarryFloat16",
     "carry-float32": "qcompiler.passes.precision.carry_float32:CarryFloat32",
+    "quantize-states": "qcompiler.passes.quant.quantize_states:QuantizeStates",
     "insert-qdq": "qcompiler.passes.quant.insert_qdq:InsertQdq",
     "quantize-weights": "qcompiler.passes.quant.quantize_weights:QuantizeWeights",
     "insert-lookups": "qcompiler.passes.softmax.insert_lookups:InsertLookups",

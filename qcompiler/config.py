@@ -143,7 +143,7 @@ COMPILE_SETTINGS: Mapping[str, Parse] = {
     "equalize": _choice("none", "auto", "os_plus", "smooth", "outlier_tune"),
     "bias_correction": _choice("none", "auto"), "zero_points": _choice("none", "auto"),
     "rounding": _choice("nearest", "gptq", "auto"),
-    "rotate": _rotations,
+    "rotate": _rotations, "states": _choice("float", "int8"),
     "search": _choice("fast", "full"), "goal_sqnr": _number(float), "float_share": _number(float, 0.0, 1.0),
     "min_sqnr": _number(float), "min_cosine": _number(float, -1.0, 1.0), "max_samples": _number(int, 1),
     "shapes": parse_shapes, "passes": _pass_edits, "dump_after": _texts(","), "dump_dir": _path,

@@ -39,6 +39,7 @@ from qcompiler.passes.normalize.pipeline import normalize_passes
 from qcompiler.passes.precision.carry_float32 import CarryFloat32, refuse_bfloat16
 from qcompiler.passes.quant.correct_biases import CorrectBiases
 from qcompiler.passes.quant.insert_qdq import InsertQdq
+from qcompiler.passes.quant.quantize_states import QuantizeStates
 from qcompiler.passes.quant.quantize_weights import QuantizeWeights
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.recurrence.pipeline import recurrence_passes, scan_passes
@@ -52,6 +53,7 @@ from qcompiler.reading import load_model
 from qcompiler.result import CompileResult
 from qcompiler.saving import save_model
 from qcompiler.session import Arrays, Feeds, Session
+from qcompiler.state_codes import encode_states, with_float_states
 from qcompiler.target import Target
 from qcompiler.weight_only import target_for
 
@@ -148,11 +150,13 @@ class _Run:
             self.log.add("QC301", Severity.WARNING, "", "nothing is quantized", plan.why_nothing())
 
         with self.phase("quantize"):
-            acting = [CorrectBiases(plan), QuantizeWeights(plan), InsertQdq(plan), InsertLookups(plan)]
+            acting = [
+                CorrectBiases(plan), QuantizeWeights(plan), InsertQdq(plan), InsertLookups(plan), QuantizeStates(plan),
+            ]  # fmt: skip
             model, runs = Pipeline(acting, self.hooks()).run(model)
             self.runs += runs
         with self.phase("emit"):
-            samples = list(validation[:2])
+            samples = [encode_states(feeds, plan.states) for feeds in validation[:2]]
             context = EmitContext(reference, samples, carrier, options.portable, options.shapes, seen)
             host = self.emit_host(model, context) if target.host else None
             emitter = registry.make_emitter(target)
@@ -239,7 +243,8 @@ class _Run:
             *recurrence_passes(target.scan_form),
         ]  # fmt: skip
         passes = self.edited([*forms, *fold_passes()])
-        known = {*(item.name for item in passes), "quantize-weights", "insert-qdq", *registry.pass_names()}
+        acting = ("quantize-weights", "insert-qdq", "quantize-states")
+        known = {*(item.name for item in passes), *acting, *registry.pass_names()}
         for name in self.options.dump_after:
             if name not in known:
                 raise registry.unknown("pass", name, known)
@@ -313,14 +318,17 @@ class _Run:
         """Compare what was emitted with the float source on samples that calibration did not see."""
         golden_feeds = [slice_rows(feeds, input_specs(reference), 0, 1) for feeds in validation[:GOLDEN_SAMPLES]]
         session = Session(reference, threads=self.options.threads)
-        golden = tuple((feeds, session.run_sample(feeds)) for feeds in golden_feeds)
+        golden = tuple((encode_states(feeds, plan.states), session.run_sample(feeds)) for feeds in golden_feeds)
         del session
         if not self.options.verify:
             return {}, golden
         with self.phase("verify"):
             layers = layer_outputs(reference, plan)
+            model, beside = emitted.model, None if host is None else host.model
+            if plan.states:
+                model = with_float_states(model, plan.states)
+                beside = None if beside is None else with_float_states(beside, plan.states)
             found = compare_emitted(
-                reference, emitted.model, None if host is None else host.model, validation, layers=layers,
-                threads=self.options.threads,
-            )  # fmt: skip
+                reference, model, beside, validation, layers=layers, threads=self.options.threads
+            )
         return found, golden

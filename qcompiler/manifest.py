@@ -1,7 +1,8 @@
 """manifest.json: what a bundle holds, for whoever deploys it. Same inputs give the same bytes: no times, no paths.
 
 {"schema": "qcompile-manifest/1", "target", "runtime", "opset", "carrier", "inputs": [{"name", "dtype", "shape"}],
- "outputs": [...], "metadata": {"qcompile.shapes": profiles as text}, "precision": {"w8a8": {"nodes", "runs"}},
+ "outputs": [...], "states": [{"input", "output", "scale" where it is carried as int8}],
+ "metadata": {"qcompile.shapes": profiles as text}, "precision": {"w8a8": {"nodes", "runs"}},
  "files": {name: {"sha256", "bytes"}},
  "source": {"file", "sha256", "external": {...}},
  "calibration": {"source", "samples", "fingerprint", ...}, "options": {...}, "versions": {...}}
@@ -42,6 +43,7 @@ def manifest_document(result: CompileResult, folder: Path) -> dict[str, Any]:
         "carrier": result.options.carrier or result.target.carrier,
         "inputs": [_signature(value) for value in result.model.graph.inputs],
         "outputs": [_signature(value) for value in result.model.graph.outputs],
+        "states": _states(result),
         "metadata": {key: text for key, text in sorted(result.model.metadata_props.items()) if key.startswith(_OURS)},
         "files": hash_files(folder),
         "source": source_document(result.source),
@@ -113,6 +115,18 @@ def _nameless(name: str, value: Any) -> Any:
     if name in ("calib", "validate") and value is not None and not isinstance(value, Path):
         return f"<{type(value).__name__}>"
     return value
+
+
+def _states(result: CompileResult) -> list[dict[str, Any]]:
+    """Which outputs are the next values of which inputs; of codes, what one of them stands for."""
+    from qcompiler.runtime.signature import Tensor
+    from qcompiler.runtime.states import pair_states
+
+    graph, codes = result.model.graph, result.plan.states
+    ends = [[Tensor.from_json(_signature(value)) for value in values] for values in (graph.inputs, graph.outputs)]
+    pairs = {**pair_states(*ends), **{name: state.next for name, state in codes.items()}}
+    scales = {name: {"scale": plain(state.quant.scale.astype("U").astype(float))} for name, state in codes.items()}
+    return [{"input": name, "output": output, **scales.get(name, {})} for name, output in pairs.items()]
 
 
 def _signature(value: ir.Value) -> dict[str, Any]:

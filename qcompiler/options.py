@@ -34,6 +34,8 @@ class CompileOptions:
             added nodes "down", "gated", "scores".
         zero_points: "auto" gives one-sided tensors (of ReLU, GELU, Softmax) a zero point, where the target's kernels or
             the biases behind take it at no cost; "none" keeps all grids symmetric.
+        states: "int8" carries the states of recurrences from call to call as codes with one scale each: inputs and
+            outputs of one-step graphs become int8; "float" leaves them as they are.
         search: How long "auto" measures: "fast" tries the clipping rules and keeps groups of nodes float, "full" goes
             on to rules by group and single nodes, on more samples.
         goal_sqnr: Output SQNR in dB (on calibration samples) that makes `float_share` unnecessary.
@@ -75,6 +77,7 @@ class CompileOptions:
     rounding: Literal["nearest", "gptq", "auto"] = "nearest"
     rotate: str = "none"
     zero_points: Literal["none", "auto"] = "auto"
+    states: Literal["float", "int8"] = "float"
     search: Literal["fast", "full"] = "fast"
     goal_sqnr: float = 25.0
     float_share: float = 0.1

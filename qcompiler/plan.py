@@ -21,6 +21,19 @@ from qcompiler.scheme import Granularity, PerAxis, PerBlock, PerTensor, QuantSch
 SCHEMA = "qcompile-plan/1"
 
 
+@dataclass(frozen=True, slots=True)
+class StateQuant:
+    """A state that goes from call to call as codes.
+
+    Attributes:
+        next: The output of the graph that is its next value, in the same codes.
+        quant: int8, one scale, no zero point.
+    """
+
+    next: str
+    quant: TensorQuant
+
+
 @dataclass(slots=True)
 class QuantPlan:
     """Scales by tensor, and per node which inputs read quantized values.
@@ -38,6 +51,7 @@ class QuantPlan:
         equalize: Site to "shift" and "scale" by channel, of the rewrites that the scales presuppose.
         lookups: Activation name to the levels that its values are looked up as, in front of its own grid.
         rotate: Kind of rotation to its "sites" and the "seed" of its signs; made before `equalize`.
+        states: Input of the graph to the codes in which that state is carried from call to call.
         notes: Facts of the planner for the report, by tensor: method, clipping threshold, ...
     """
 
@@ -53,6 +67,7 @@ class QuantPlan:
     equalize: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     rotate: dict[str, dict[str, Any]] = field(default_factory=dict)
     lookups: dict[str, Lookup] = field(default_factory=dict)
+    states: dict[str, StateQuant] = field(default_factory=dict)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def why_nothing(self) -> str:
@@ -86,6 +101,10 @@ class QuantPlan:
             document["rotate"] = self.rotate
         if self.lookups:
             document["lookups"] = {name: item.to_json() for name, item in self.lookups.items()}
+        if self.states:
+            document["states"] = {
+                name: {"next": item.next, **_quant_to_json(item.quant)} for name, item in self.states.items()
+            }
         return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"
 
     @classmethod
@@ -110,6 +129,10 @@ class QuantPlan:
                 equalize={str(key): _equalize_from_json(item) for key, item in document.get("equalize", {}).items()},
                 rotate={str(key): _rotate_from_json(item) for key, item in document.get("rotate", {}).items()},
                 lookups={str(key): Lookup.from_json(item) for key, item in document.get("lookups", {}).items()},
+                states={
+                    str(key): StateQuant(str(item["next"]), _quant_from_json(item, f"{where}: states.{key}"))
+                    for key, item in document.get("states", {}).items()
+                },
             )
             for name, entry in document["nodes"].items():
                 plan.nodes[name] = tuple(int(index) for index in entry.get("activations", ()))

@@ -26,6 +26,7 @@ from qcompiler.passes.quant.estimate_biases import estimate_biases
 from qcompiler.passes.quant.make_plan import CHANNEL_AXIS, make_plan
 from qcompiler.passes.quant.round_weights import codes_on_data, round_weights
 from qcompiler.passes.quant.select_sites import Sites
+from qcompiler.passes.quant.state_scales import choose_state_scales, states_or_raise, tensors_of
 from qcompiler.passes.quant.tune_plan import tune_plan
 from qcompiler.passes.quant.zero_points import choose_zero_points
 from qcompiler.passes.softmax.decide import Wish, give_lookups, reserve
@@ -70,9 +71,10 @@ def choose_plan(
     wish = Wish(options.softmax, options.softmax_bits, options.softmax_form)
     wanted = reserve(model, sites, wish)
     kept = FirstFeeds(batches, TUNING_FEEDS)
+    states = states_or_raise(model) if options.states == "int8" else []
     table = calibrate(
-        model, sorted(set(sites.sources.values())), kept, threads=options.threads, progress=lambda _count: progress(),
-        channel_axes=dict.fromkeys(sites.outputs.values(), CHANNEL_AXIS),
+        model, sorted({*sites.sources.values(), *tensors_of(states)}), kept, threads=options.threads,
+        progress=lambda _count: progress(), channel_axes=dict.fromkeys(sites.outputs.values(), CHANNEL_AXIS),
     )  # fmt: skip
     if options.zero_points == "auto":
         sites.zero_points = choose_zero_points(model, target, sites, table.tensors)
@@ -103,6 +105,10 @@ def choose_plan(
         made.facts["softmax"] = found_levels
     if options.rounding != "nearest":
         _round_weights(made, model, target, batches, options, progress)
+    if states:
+        scaled = choose_state_scales(model, states, made.plan, table.tensors, feeds, threads=options.threads)
+        made.plan.states = scaled.states
+        made.facts["states"] = scaled.facts
     if options.bias_correction == "auto":
         _correct_biases(made, model, feeds, options.threads, progress)
     return made

@@ -10,7 +10,7 @@ from qcompiler.graph import is_constant
 from qcompiler.passes.quant.bias_places import bias_places
 from qcompiler.passes.quant.zero_points import symmetric_tensors
 from qcompiler.plan import QuantPlan
-from qcompiler.scheme import PerBlock, TensorQuant
+from qcompiler.scheme import INT8_ACTIVATION, PerBlock, TensorQuant
 from qcompiler.target import Target
 
 _HINT = "was the plan made for another model?"
@@ -23,7 +23,8 @@ def check_plan(plan: QuantPlan, model: ir.Model, target: Target, where: str) -> 
         UsageError: A node or tensor that the model lacks, an input without a scale, a weight that is not constant or
             has other channels, a type other than int8 (for weights of products int4 in blocks that the target takes),
             an output on a grid narrower than its container, a bias that cannot be corrected, a zero
-            point that a reader cannot take, levels that are looked up without a grid to lie on.
+            point that a reader cannot take, levels that are looked up without a grid to lie on, a
+            state that the graph does not carry in float32.
     """
     nodes = {str(node.name): node for node in model.graph}
     for name in (*plan.nodes, *plan.weights, *plan.outputs, *plan.biases):
@@ -57,6 +58,7 @@ def check_plan(plan: QuantPlan, model: ir.Model, target: Target, where: str) -> 
             _check_type(quant, f"input {index} of node {name!r}", where)
             _check_weight(_input(nodes[name], index, where), quant, f"input {index} of node {name!r}", where)
     _check_lookups(plan, model, where)
+    _check_states(plan, model, where)
     symmetric = symmetric_tensors(model, target.placement, plan.nodes, fused=False)
     for name, reader in symmetric.items():
         zero = plan.tensors[name].zero_point
@@ -88,6 +90,19 @@ def _check_lookups(plan: QuantPlan, model: ir.Model, where: str) -> None:
                              hint="integer levels lie on the tensor's grid, float ones have none")  # fmt: skip
         if quant is not None and (quant.scheme.bits != 8 or quant.axis is not None):
             raise UsageError(f"the levels of tensor {name!r} do not lie on one 8-bit grid", where=where, hint=_HINT)
+def _check_states(plan: QuantPlan, model: ir.Model, where: str) -> None:
+    inputs, outputs = ({value.name: value for value in ends} for ends in (model.graph.inputs, model.graph.outputs))
+    for name, state in plan.states.items():
+        for kind, known, wanted in (("input", inputs, name), ("output", outputs, state.next)):
+            if wanted not in known:
+                raise UsageError(f"no {kind} {wanted!r} for a state", where=where, hint=_HINT)
+            dtype = known[wanted].dtype
+            if dtype is not None and dtype != ir.DataType.FLOAT:
+                raise UsageError(f"the state {wanted!r} is {dtype.name.lower()}", where=where, hint=_HINT)
+        _check_type(state.quant, f"state {name!r}", where)
+        zero = state.quant.zero_point
+        if state.quant.scheme != INT8_ACTIVATION or (zero is not None and zero.any()):
+            raise UsageError(f"state {name!r} needs one scale of 8 bits and no zero point", where=where, hint=_HINT)
 
 
 def _input(node: ir.Node, index: int, where: str) -> ir.Value:

@@ -29,6 +29,9 @@ PASSES: Mapping[Kind, RotationPass] = {
 KINDS: tuple[Kind, ...] = tuple(PASSES)
 ONLINE: frozenset[Kind] = frozenset({"down", "gated", "scores"})
 """Kinds that add nodes."""
+ONLY_BELOW_GOAL: frozenset[Kind] = frozenset({"down", "scores"})
+"""Of those, kinds that are not even tried where the outputs are good enough; what `gated` adds is a few percent of the
+work, and what it gains is most of a Mamba's error."""
 Readers = dict[str, tuple[str, ...]]
 
 

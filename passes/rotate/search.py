@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from qcompiler.passes.rotate.measure import Measured, measure
-from qcompiler.passes.rotate.rotations import KINDS, ONLINE, Rotation
+from qcompiler.passes.rotate.rotations import KINDS, ONLINE, ONLY_BELOW_GOAL, Rotation
 from qcompiler.precision import Precisions
 from qcompiler.session import Feeds
 from qcompiler.target import Target
@@ -57,7 +57,7 @@ class Search:
             now = self.level(taken)
             surplus: dict[Rotation, float] = {}
             for item in list(left):
-                if item.kind in ONLINE and now.judged >= goal:
+                if item.kind in ONLY_BELOW_GOAL and now.judged >= goal:
                     continue
                 tried = self.level(_ordered((*taken, item)))
                 gain = _gain(item, tried, now)

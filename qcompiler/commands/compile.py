@@ -59,6 +59,8 @@ def parser() -> Parser:
                       help="rotate before equalizing: none (default), auto, all, or residual,heads,down,gated,scores")
     plan.add_argument("--zero-points", metavar="HOW",
                       help="of one-sided tensors, as ReLU and GELU give: auto (default, where they are free), none")
+    plan.add_argument("--states", metavar="TYPE",
+                      help="of recurrences, between calls of a one-step graph: float (default) or int8")
     plan.add_argument("--search", metavar="HOW", help="how long --method auto measures: fast (default) or full")
     plan.add_argument("--float-share", metavar="X", help="share of the work, where it hurts most, to keep float (0.1)")
     plan.add_argument("--goal-sqnr", metavar="DB", help="but only while the outputs stay below this SQNR (25)")

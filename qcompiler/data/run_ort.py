@@ -3,6 +3,7 @@
 
 python run_ort.py --check                replay golden/ and exit 1 where an output leaves its tolerance
 python run_ort.py inputs.npz [out.npz]   run your own inputs (keys are input names)
+python run_ort.py --stream inputs.npz [out.npz]   one run for each item of the leading axis, states carried along
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("inputs", nargs="?", help=".npz with one array per input")
     parser.add_argument("outputs", nargs="?", help=".npz to write")
     parser.add_argument("--check", action="store_true", help="replay golden/, exit status 1 outside tolerance")
+    parser.add_argument("--stream", action="store_true", help="run by run, carrying states along")
     parser.add_argument("--no-hash", action="store_true", help="do not compare files with manifest.json")
     parser.add_argument("--file", help="another file of the bundle, such as model.ort")
     parser.add_argument("--provider", default="CPUExecutionProvider", help="onnxruntime execution provider")
@@ -34,6 +36,8 @@ def main() -> int:
         check_files(manifest)
     session = open_session(arguments.provider, arguments.file)
     check_signature(session, manifest)
+    if arguments.stream:
+        return stream_inputs(session, manifest, arguments.inputs, arguments.outputs)
     if arguments.inputs:
         return run_inputs(session, arguments.inputs, arguments.outputs)
     return replay(session, arguments.check)
@@ -102,13 +106,62 @@ def run(session: Any, feeds: dict[str, Any]) -> dict[str, Any]:
         sys.exit(f"run_ort.py: the model does not run on these inputs: {first_line(error)}")
 
 
-def run_inputs(session: Any, source: str, destination: str | None) -> int:
-    """The user's own inputs."""
+def read_inputs(source: str) -> dict[str, Any]:
+    """The arrays of an .npz."""
     try:
         with np.load(source) as archive:
-            given = {name: archive[name] for name in archive.files}
+            return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, AttributeError) as error:
         sys.exit(f"run_ort.py: {source} is not read as .npz: {first_line(error)}")
+
+
+def stream_inputs(session: Any, manifest: dict[str, Any], source: str | None, destination: str | None) -> int:
+    """Run after run: array[i] is the input of run i, states begin at zero (codes 0 where they are int8), and what a
+    run leaves is the next one's state. Outputs that are no states are stacked; of states the last values are kept."""
+    pairs = {item["input"]: item["output"] for item in manifest.get("states", ())}
+    if not pairs or not source:
+        sys.exit("run_ort.py: " + ("--stream needs inputs.npz" if pairs else "the model carries no state"))
+    given = read_inputs(source)
+    inputs = {item.name: item for item in session.get_inputs()}
+    missing = [name for name in inputs if name not in pairs and name not in given]
+    counts = {len(given[name]) if given[name].ndim else 0 for name in inputs if name in given and name not in pairs}
+    if missing or len(counts) != 1 or not min(counts):
+        reason = f"lacks {', '.join(missing)}" if missing else "has no leading axis of runs that all inputs share"
+        sys.exit(f"run_ort.py: {source} {reason}")
+    feeds = [{name: given[name][turn] for name in inputs if name not in pairs} for turn in range(counts.pop())]
+    sizes: dict[Any, int] = {}
+    for name, array in feeds[0].items():
+        sizes.update(zip(inputs[name].shape, array.shape, strict=False))
+    states = {name: given[name] if name in given else zeros(inputs[name], sizes) for name in pairs}
+    found: dict[str, list[Any]] = {}
+    outputs: dict[str, Any] = {}
+    start = time.perf_counter()
+    for feed in feeds:
+        outputs = run(session, {**feed, **states})
+        states = {name: outputs[output] for name, output in pairs.items()}
+        for name in outputs.keys() - set(pairs.values()):
+            found.setdefault(name, []).append(outputs[name])
+    seconds = time.perf_counter() - start
+    stacked = {name: np.stack(arrays) for name, arrays in sorted(found.items())}
+    for name, array in stacked.items():
+        print(f"{name}: {array.dtype} {list(array.shape)}")
+    print(f"{len(feeds)} runs, {seconds / len(feeds) * 1e3:.2f} ms each, {len(pairs)} states carried")
+    if destination:
+        kept: dict[str, Any] = {**stacked, **{name: outputs[name] for name in pairs.values()}}
+        np.savez(destination, **kept)
+    return 0
+
+
+def zeros(item: Any, sizes: dict[Any, int]) -> Any:
+    """A state before the first run; a size that no other input tells is 0 (a cache that grows)."""
+    words = {"float": "float32", "float16": "float16", "double": "float64"}
+    word = item.type.removeprefix("tensor(").removesuffix(")")
+    return np.zeros([dim if isinstance(dim, int) else sizes.get(dim, 0) for dim in item.shape], words.get(word, word))
+
+
+def run_inputs(session: Any, source: str, destination: str | None) -> int:
+    """The user's own inputs."""
+    given = read_inputs(source)
     wanted = [item.name for item in session.get_inputs()]
     missing = [name for name in wanted if name not in given]
     if missing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,13 @@ _MODELS = ("model.onnx", "model.onnx.data", "host.onnx", "host.onnx.data", "mode
 
 @dataclass(frozen=True, slots=True)
 class BundleFolder:
-    """A bundle that was read; `files` are the names that its manifest hashes."""
+    """A bundle that was read.
+
+    Attributes:
+        files: The names that its manifest hashes.
+        states: Input to output of each state that the manifest names.
+        scales: Of those that are carried as int8 codes, what one code stands for.
+    """
 
     path: Path
     target: str
@@ -24,6 +30,8 @@ class BundleFolder:
     outputs: tuple[Tensor, ...]
     files: dict[str, str]
     profiles: dict[str, tuple[tuple[int, ...], ...]]
+    states: dict[str, str] = field(default_factory=dict)
+    scales: dict[str, float] = field(default_factory=dict)
 
     @property
     def for_tensorrt(self) -> bool:
@@ -59,6 +67,8 @@ def read_bundle(folder: Path, *, verify: bool = True) -> BundleFolder:
             tuple(Tensor.from_json(item) for item in document["outputs"]),
             {str(name): str(entry["sha256"]) for name, entry in document["files"].items()},
             _profiles(document),
+            {str(item["input"]): str(item["output"]) for item in document.get("states", ())},
+            {str(item["input"]): float(item["scale"]) for item in document.get("states", ()) if "scale" in item},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError("the manifest is damaged", where=str(folder / FILE_NAME), hint="compile again") from error

@@ -30,12 +30,15 @@ class RuntimeModel:
 
     Attributes:
         inputs: Name, element type and shape of each input, as in the manifest.
+        state_scales: Of each state that goes from run to run as int8 codes, what one code stands for.
         latency: Times of the runs so far.
     """
 
     def __init__(self, bundle: BundleFolder, engine: Engine) -> None:
         self._engine = engine
         self.target, self.inputs, self.outputs = bundle.target, bundle.inputs, bundle.outputs
+        self.state_scales = bundle.scales
+        self._states = bundle.states
         self.latency = Latency()
 
     @property
@@ -46,7 +49,7 @@ class RuntimeModel:
     @property
     def states(self) -> dict[str, str]:
         """Inputs that carry a state, each with the output that is its next value; empty for most models."""
-        return pair_states(self.inputs, self.outputs)
+        return self._states or pair_states(self.inputs, self.outputs)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name.
@@ -71,6 +74,7 @@ class RuntimeModel:
 
         Args:
             states: First states, by input or output name, such as the outputs of a prefill; others begin at zero.
+                Floats for a state of codes are rounded to them.
             pairs: Input to output, where the names don't say it.
 
         Raises:

@@ -41,7 +41,7 @@ class Stream:
             if own is None:
                 known = ", ".join(pairs)
                 raise UsageError(f"{name!r} is no state of the model", where="states", hint=f"the states are {known}")
-            self.states[own] = np.asarray(array)
+            self.states[own] = _in_codes(np.asarray(array), model.state_scales.get(own))
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run on the inputs that are no states and keep the new states; all outputs by name.
@@ -67,6 +67,14 @@ class Stream:
         missing = [self._inputs[name] for name in self._pairs if name not in self.states]
         made = {item.name: _zeros(item, self._grown[item.name], sizes) for item in missing}
         self.states |= made
+
+
+def _in_codes(array: Array, scale: float | None) -> Array:
+    """What the model takes: codes where it takes codes and got floats."""
+    if scale is None or array.dtype.kind != "f":
+        return array
+    codes: Array = np.clip(np.rint(array.astype(np.float32) / np.float32(scale)), -128, 127).astype(np.int8)
+    return codes
 
 
 def _zeros(item: Tensor, next_value: Tensor, sizes: Mapping[str, int]) -> Array:

@@ -1,0 +1,136 @@
+"""Scales of states that are carried as int8: which percentile of their magnitudes maps to the largest code.
+
+A state is clipped and rounded at every call, and what it loses comes back through the recurrence. Percentiles are taken
+of the pooled histogram of what goes in and what comes out, which depends on no order of samples, and are compared by
+what they do to the outputs of the call (Quamba, arXiv:2410.13229, section 4.1, takes 99.999 or 99.95 by hand).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from qcompiler.calibration.observers import Histogram
+from qcompiler.calibration.thresholds import find_threshold
+from qcompiler.errors import UsageError
+from qcompiler.numerics import SMALLEST_SCALE
+from qcompiler.passes.quant.racing import race
+from qcompiler.passes.quant.switched_model import NO_NOISE, SwitchedModel, decibels
+from qcompiler.passes.recurrence.carried_states import CarriedState, StateKind, carried_states
+from qcompiler.plan import QuantPlan, StateQuant
+from qcompiler.scheme import INT8_ACTIVATION, TensorQuant
+from qcompiler.session import Feeds
+
+PERCENTILES = (100.0, 99.999, 99.99, 99.95, 99.9)
+FEWEST_SAMPLES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class StateScales:
+    """States for the plan, and for the report what was measured: percentile to SQNR by kind of state."""
+
+    states: dict[str, StateQuant]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def states_or_raise(model: ir.Model) -> list[CarriedState]:
+    """The states that can be held in int8; UsageError where there is none."""
+    found = carried_states(model)
+    if not found:
+        raise UsageError("no state of a recurrence goes in and comes out", where="--states",
+                         hint="it is for one-step graphs of state-space models; leave it out")  # fmt: skip
+    return found
+
+
+def tensors_of(states: Sequence[CarriedState]) -> set[str]:
+    """Names of what calibration has to see."""
+    return {str(value.name) for state in states for value in (state.first, state.last)}
+
+
+def choose_state_scales(
+    model: ir.Model,
+    states: Sequence[CarriedState],
+    plan: QuantPlan,
+    tensors: Mapping[str, Histogram],
+    feeds: Sequence[Feeds],
+    *,
+    threads: int = 0,
+) -> StateScales:
+    """One percentile for all states of a kind, the one that leaves the outputs closest to float.
+
+    A convolution whose input is quantized takes its state on that grid: codes then pass through unchanged.
+
+    Args:
+        plan: Of the rest; left as it is.
+        tensors: Histograms by name, those of `tensors_of` among them.
+        feeds: Samples to measure on; none takes the exact maximum.
+    """
+    found: dict[str, StateQuant] = {}
+    facts: dict[str, Any] = {}
+    for kind in StateKind:
+        mine = [state for state in states if state.kind is kind]
+        shared = {str(state.first.name): quant for state in mine if (quant := _of_reader(state, plan)) is not None}
+        left = [state for state in mine if state.first.name not in shared]
+        scales = {
+            percentile: {str(state.first.name): _scale(state, tensors, percentile) for state in left}
+            for percentile in PERCENTILES
+        }
+        best = PERCENTILES[0]
+        if left and feeds:
+            best, levels = _sweep(model, left, scales, feeds, threads)
+            facts[kind.value] = {"percentile": best, "sqnr": levels}
+        for state in mine:
+            name = str(state.first.name)
+            quant = shared.get(name) or TensorQuant(INT8_ACTIVATION, np.asarray(scales[best][name], np.float32))
+            found[name] = StateQuant(str(state.last.name), quant)
+        if shared:
+            facts.setdefault(kind.value, {})["on_the_grid_of_their_reader"] = len(shared)
+    return StateScales(found, facts)
+
+
+def _sweep(
+    model: ir.Model,
+    states: Sequence[CarriedState],
+    scales: Mapping[float, Mapping[str, float]],
+    feeds: Sequence[Feeds],
+    threads: int,
+) -> tuple[float, dict[str, float]]:
+    """The best percentile, and the SQNR in dB of each on the samples that it was measured on."""
+    places: dict[str, tuple[int, ...]] = {}
+    for state in states:
+        for use in state.first.uses():
+            places[str(use.node.name)] = (*places.get(str(use.node.name), ()), use.idx)
+    first = next(iter(scales.values()))
+    plan = QuantPlan(
+        tensors={name: TensorQuant(INT8_ACTIVATION, np.asarray(scale, np.float32)) for name, scale in first.items()},
+        nodes=places,
+    )
+    switched = SwitchedModel(model, plan, feeds, threads=threads)
+
+    def measure(percentile: float, index: int) -> float:
+        return decibels(max(switched.sample_noise(index, switched.nodes, scales[percentile]), NO_NOISE))
+
+    found = race(PERCENTILES, measure, switched.samples, fewest=FEWEST_SAMPLES)
+    return found.best, {str(key): round(fmean(levels), 2) for key, levels in found.measured.items()}
+
+
+def _of_reader(state: CarriedState, plan: QuantPlan) -> TensorQuant | None:
+    """The grid of the Concat that a convolution state goes into, where that is quantized without a zero point."""
+    for use in state.first.uses():
+        quant = plan.tensors.get(str(use.node.outputs[0].name)) if use.node.op_type == "Concat" else None
+        if quant is not None and quant.scheme == INT8_ACTIVATION and quant.zero_point is None:
+            return quant
+    return None
+
+
+def _scale(state: CarriedState, tensors: Mapping[str, Histogram], percentile: float) -> float:
+    pooled = Histogram()
+    for value in (state.first, state.last):
+        pooled = pooled.merge(tensors.get(str(value.name), Histogram()))
+    threshold = find_threshold(pooled, "percentile", percentile=percentile).value
+    return float(np.maximum(np.float32(threshold / INT8_ACTIVATION.qmax), SMALLEST_SCALE))

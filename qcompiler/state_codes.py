@@ -1,0 +1,65 @@
+"""Models whose states are int8 codes, beside models that take the same states as floats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qcompiler.graph import FreshNames, add_initializer, make_node
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from qcompiler.plan import StateQuant
+    from qcompiler.scheme import FloatArray
+    from qcompiler.session import Arrays, Feeds
+
+Array = np.ndarray[Any, Any]
+
+
+def encode_states(feeds: Feeds, states: Mapping[str, StateQuant]) -> Arrays:
+    """The feeds with codes in place of the float states, rounded half to even, as QuantizeLinear does."""
+    return {name: state_codes(array, states[name].quant.scale) if name in states else array
+            for name, array in feeds.items()}  # fmt: skip
+
+
+def state_codes(array: Array, scale: FloatArray | float) -> Array:
+    """clip(round(x / scale), -128, 127) as int8."""
+    codes: Array = np.clip(np.rint(array.astype(np.float32) / np.float32(scale)), -128, 127).astype(np.int8)
+    return codes
+
+
+def with_float_states(model: ir.Model, states: Mapping[str, StateQuant]) -> ir.Model:
+    """A copy that takes and gives floats: Q in front of each state of codes, DQ behind its next value.
+
+    What comes out is what the codes stand for, so the copy compares with a float model.
+    """
+    import onnx_ir as ir
+
+    copy = model.clone()
+    graph, names = copy.graph, FreshNames(copy)
+    inputs = {value.name: index for index, value in enumerate(graph.inputs)}
+    outputs = {value.name: index for index, value in enumerate(graph.outputs)}
+    for name, state in states.items():
+        scheme = state.quant.scheme
+        scale = add_initializer(graph, state.quant.scale, names(f"{name}_edge_scale"), ir.DataType.FLOAT)
+        zero = add_initializer(graph, np.zeros((), scheme.dtype.numpy()), names(f"{name}_edge_zero"), scheme.dtype)
+        old = graph.inputs[inputs[name]]
+        real = ir.Value(name=name, shape=old.shape, type=ir.TensorType(ir.DataType.FLOAT))
+        uses = tuple(old.uses())
+        old.name = names(f"{name}_codes")
+        graph.inputs[inputs[name]] = real
+        node = make_node("QuantizeLinear", [real, scale, zero], output=names(f"{name}_edge"), dtype=scheme.dtype,
+                         shape=old.shape)  # fmt: skip
+        for use in uses:
+            use.node.replace_input_with(use.idx, node.outputs[0])
+        graph.insert_before(graph[0], node)
+        last = graph.outputs[outputs[state.next]]
+        last.name = names(f"{state.next}_codes")
+        node = make_node("DequantizeLinear", [last, scale, zero], output=state.next, dtype=ir.DataType.FLOAT,
+                         shape=last.shape, name=names(f"{state.next}_edge"))  # fmt: skip
+        graph.append(node)
+        graph.outputs[outputs[state.next]] = node.outputs[0]
+    return copy
