@@ -1,4 +1,4 @@
-"""Thousands of decode steps with int8 states: how far the logits drift from those of the float step, and whether it grows.
+"""Thousands of decode steps with int8 states: how far logits drift from those of the float step, and whether it grows.
 
     python -m benchmarks.decode_drift [--models mamba-lm mamba2-lm] [--steps 2000] [--plot docs/img/decode_drift.png]
 
@@ -44,8 +44,11 @@ def drift(model: str, target: str, steps: int, rotate: str) -> dict[str, Curve]:
     folder = cache_folder() / model
     source = load_model(folder / "step.onnx")
     ids = text_windows.ids_of("test_novel")[:steps]
-    shapes = {value.name: [1, *list(value.shape)[1:]] for value in source.graph.inputs if value.shape is not None}
-    first = {name: np.zeros(shape, np.float32) for name, shape in shapes.items() if name != "input_ids"}
+    first: dict[str, Any] = {
+        str(value.name): np.zeros([size if isinstance(size, int) else 1 for size in value.shape or ()], np.float32)
+        for value in source.graph.inputs
+        if value.name != "input_ids"
+    }
     wanted = log_softmax(decode(Session(source, threads=1), ids, first))
     found = {}
     for states in ("float", "int8"):

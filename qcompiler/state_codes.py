@@ -31,6 +31,12 @@ def state_codes(array: Array, scale: FloatArray | float) -> Array:
     return codes
 
 
+def dequantized(array: Array, scale: float) -> Array:
+    """What is left of a state that goes through codes."""
+    real: Array = state_codes(array, scale).astype(np.float32) * np.float32(scale)
+    return real
+
+
 def with_float_states(model: ir.Model, states: Mapping[str, StateQuant]) -> ir.Model:
     """A copy that takes and gives floats: Q in front of each state of codes, DQ behind its next value.
 

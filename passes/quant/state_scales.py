@@ -1,8 +1,9 @@
 """Scales of states that are carried as int8: which percentile of their magnitudes maps to the largest code.
 
-A state is clipped and rounded at every call, and what it loses comes back through the recurrence. Percentiles are taken
-of the pooled histogram of what goes in and what comes out, which depends on no order of samples, and are compared by
-what they do to the outputs of the call (Quamba, arXiv:2410.13229, section 4.1, takes 99.999 or 99.95 by hand).
+A state is clipped and rounded at every call, and what it loses comes back through the recurrence: a slow channel adds
+up the errors of many calls, so one call does not tell. Percentiles are of the pooled histogram of what goes in and
+what comes out, which depends on no order of samples, and are compared at the outputs of `CALLS` calls in a row (Quamba,
+arXiv:2410.13229, section 4.1, takes 99.999 or 99.95 by hand).
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from qcompiler.calibration.thresholds import find_threshold
 from qcompiler.errors import UsageError
 from qcompiler.numerics import SMALLEST_SCALE
 from qcompiler.passes.quant.racing import race
-from qcompiler.passes.quant.switched_model import NO_NOISE, SwitchedModel, decibels
+from qcompiler.passes.quant.switched_model import NO_NOISE, decibels, output_noise
 from qcompiler.passes.recurrence.carried_states import CarriedState, StateKind, carried_states
 from qcompiler.plan import QuantPlan, StateQuant
 from qcompiler.scheme import INT8_ACTIVATION, TensorQuant
-from qcompiler.session import Feeds
+from qcompiler.session import Arrays, Feeds, Session
+from qcompiler.state_codes import dequantized
 
 PERCENTILES = (100.0, 99.999, 99.99, 99.95, 99.9)
-FEWEST_SAMPLES = 4
+FEWEST_SAMPLES, MOST_SAMPLES = 2, 6
+CALLS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,23 +103,43 @@ def _sweep(
     feeds: Sequence[Feeds],
     threads: int,
 ) -> tuple[float, dict[str, float]]:
-    """The best percentile, and the SQNR in dB of each on the samples that it was measured on."""
-    places: dict[str, tuple[int, ...]] = {}
-    for state in states:
-        for use in state.first.uses():
-            places[str(use.node.name)] = (*places.get(str(use.node.name), ()), use.idx)
-    first = next(iter(scales.values()))
-    plan = QuantPlan(
-        tensors={name: TensorQuant(INT8_ACTIVATION, np.asarray(scale, np.float32)) for name, scale in first.items()},
-        nodes=places,
-    )
-    switched = SwitchedModel(model, plan, feeds, threads=threads)
+    """The best percentile, and the SQNR in dB of each, averaged over the samples that it was measured on."""
+    session = Session(model, threads=threads)
+    pairs = {str(state.first.name): str(state.last.name) for state in carried_states(model)}
+    references: dict[int, list[Arrays]] = {}
 
     def measure(percentile: float, index: int) -> float:
-        return decibels(max(switched.sample_noise(index, switched.nodes, scales[percentile]), NO_NOISE))
+        if index not in references:
+            references[index] = _calls(session, pairs, feeds, index, {})
+        found = _calls(session, pairs, feeds, index, scales[percentile])
+        noises = [output_noise(*pair) for pair in zip(references[index], found, strict=True)]
+        return fmean(decibels(max(noise, NO_NOISE)) for noise in noises)
 
-    found = race(PERCENTILES, measure, switched.samples, fewest=FEWEST_SAMPLES)
+    found = race(PERCENTILES, measure, min(len(feeds), MOST_SAMPLES), fewest=FEWEST_SAMPLES)
     return found.best, {str(key): round(fmean(levels), 2) for key, levels in found.measured.items()}
+
+
+def _calls(
+    session: Session, pairs: Mapping[str, str], feeds: Sequence[Feeds], index: int, scales: Mapping[str, float]
+) -> list[Arrays]:
+    """Outputs, but for the states, of the last half of `CALLS` calls from the states of one sample on.
+
+    The other inputs of each call are those of the next sample that has their shapes.
+    """
+    start = feeds[index]
+    fitting = [feed for feed in feeds if all(feed[name].shape == array.shape for name, array in start.items())]
+    first = next(place for place, feed in enumerate(fitting) if feed is start)
+    states = {name: start[name] for name in pairs}
+    found: list[Arrays] = []
+    for turn in range(CALLS):
+        given = {
+            name: dequantized(array, scales[name]) if name in scales else array for name, array in states.items()
+        }
+        outputs = session.run({**fitting[(first + turn) % len(fitting)], **given})
+        states = {name: outputs[last] for name, last in pairs.items()}
+        if turn >= CALLS // 2:
+            found.append({name: array for name, array in outputs.items() if name not in pairs.values()})
+    return found
 
 
 def _of_reader(state: CarriedState, plan: QuantPlan) -> TensorQuant | None:

@@ -64,8 +64,8 @@ def decide(
     "auto": each kind is measured alone; the one that gains most at the outputs is taken, and what is left is measured
     on top of it, until nothing gains enough. Kinds that add nodes have to gain more and, but for "gated", are tried
     only while the outputs stay below `goal` dB; in front of down and output projections only those sites take part
-    whose readers lose half of their error. Nothing is taken that leaves the outputs worse than no rotation. The full search
-    also tries other signs.
+    whose readers lose half of their error. Nothing is taken that leaves the outputs worse than no rotation. The full
+    search also tries other signs.
 
     "all", or kinds separated by commas: these at every site, unmeasured.
 
