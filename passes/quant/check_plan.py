@@ -90,6 +90,8 @@ def _check_lookups(plan: QuantPlan, model: ir.Model, where: str) -> None:
                              hint="integer levels lie on the tensor's grid, float ones have none")  # fmt: skip
         if quant is not None and (quant.scheme.bits != 8 or quant.axis is not None):
             raise UsageError(f"the levels of tensor {name!r} do not lie on one 8-bit grid", where=where, hint=_HINT)
+
+
 def _check_states(plan: QuantPlan, model: ir.Model, where: str) -> None:
     inputs, outputs = ({value.name: value for value in ends} for ends in (model.graph.inputs, model.graph.outputs))
     for name, state in plan.states.items():
