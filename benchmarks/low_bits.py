@@ -5,13 +5,15 @@
 
 A method is a word of --equalize, or a --set NAME=ARGUMENTS of `qcompile`. All quantize the same nodes (--float-share 0
 unless a set says otherwise). Seed 0 calibrates on the entry's calibration batches; any other on a random three quarters
-of them, and is passed on as --seed. Each compile and each scoring is a process of its own, through the commands that a
-user types. Rows are kept in OUT/rows.json: a second call goes on, or only writes OUT/table.md again.
+of them, and is passed on as --seed. Each compile is a process of its own, and all bundles of a draw are scored in one
+more, beside the float model: the commands that a user types. Rows are kept in OUT/rows.json: a second call goes on, or
+only writes OUT/table.md again.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import shlex
@@ -94,44 +96,62 @@ class Study:
         self.rows: list[Row] = json.loads(self.file.read_text("utf-8"))["rows"] if self.file.is_file() else []
 
     def measure(self, cases: Sequence[Case]) -> None:
-        """Compile and score each case that has no row without an error yet."""
-        for case in cases:
-            same = [row for row in self.rows if all(row[key] == value for key, value in case.key.items())]
-            if any("error" not in row for row in same):
-                continue
-            row = self._measured(case)
-            self.rows = [*(old for old in self.rows if old not in same), row]
+        """Compile and score each case that has no row without an error yet, draw by draw."""
+        missing = [case for case in cases if all("error" in row for row in self._rows_of(case))]
+        for _, group in itertools.groupby(missing, key=lambda case: (case.model, case.seed, case.target, case.quick)):
+            together = list(group)
+            for case, row in zip(together, self._measured(together), strict=True):
+                old = self._rows_of(case)
+                self.rows = [*(other for other in self.rows if other not in old), row]
+                print(f"low_bits: {case.model} {case.bits} {case.method} seed {case.seed}: "
+                      f"{row.get('error') or json.dumps(row['scores'])}", file=sys.stderr, flush=True)  # fmt: skip
             self.folder.mkdir(parents=True, exist_ok=True)
             document = {"machine": machine.describe(), "rows": self.rows}
             self.file.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
-            print(f"low_bits: {case.model} {case.bits} {case.method} seed {case.seed}: "
-                  f"{row.get('error') or json.dumps(row['scores'])}", file=sys.stderr, flush=True)  # fmt: skip
 
-    def _measured(self, case: Case) -> Row:
-        row: Row = case.key
-        scratch = self.folder / "scratch"
+    def _rows_of(self, case: Case) -> list[Row]:
+        return [row for row in self.rows if all(row[key] == value for key, value in case.key.items())]
+
+    def _measured(self, cases: Sequence[Case]) -> list[Row]:
+        """A row for each of these cases, which share the model and the calibration draw."""
+        first, scratch = cases[0], self.folder / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
-        folder = get(models.load(case.model), with_score=False)
-        calibration = draw(folder / "calibration", case.seed, scratch / "calibration")
-        bundle = scratch / "bundle"
-        command = compile_command(case, (folder / "model.onnx").resolve(), calibration.resolve(), bundle.resolve())
-        ended = process.run(command, scratch, TIMEOUT)
-        row |= {"seconds": round(ended.seconds, 1), "peak_mib": round(ended.peak_mib)}
-        if ended.status:
-            return row | {"error": ended.error or f"exit status {ended.status}"}
-        short = ["--quick"] if case.quick else []
-        score = ["-m", "models", "score", case.model, "--onnx", str(bundle.resolve()), "--json", *short]
-        ended = process.run(score, scratch, TIMEOUT)
+        folder = get(models.load(first.model), with_score=False)
+        calibration = draw(folder / "calibration", first.seed, scratch / "calibration")
+        rows, bundles = [], []
+        for index, case in enumerate(cases):
+            bundle = scratch / f"bundle{index}"
+            command = compile_command(case, (folder / "model.onnx").resolve(), calibration.resolve(), bundle.resolve())
+            ended = process.run(command, scratch, TIMEOUT)
+            rows.append({**case.key, "seconds": round(ended.seconds, 1), "peak_mib": round(ended.peak_mib)})
+            if ended.status:
+                rows[-1]["error"] = ended.error or f"exit status {ended.status}"
+            else:
+                bundles.append((rows[-1], bundle))
+        if bundles:
+            _score(first, bundles, scratch)
         shutil.rmtree(scratch, ignore_errors=True)
-        try:
-            reference, found = json.loads(ended.out)["scores"]
-        except ValueError:
-            return row | {"error": ended.error or f"exit status {ended.status}"}
-        if "error" in found:
-            return row | {"error": found["error"]}
-        values = {name: item["value"] for name, item in found["measures"].items()}
-        before = {name: item["value"] for name, item in reference["measures"].items()}
-        return row | {"scores": values | found["fidelity"], "float": before}
+        return rows
+
+
+def _score(case: Case, bundles: Sequence[tuple[Row, Path]], scratch: Path) -> None:
+    """Enter the scores of all bundles, or what went wrong, into their rows."""
+    files = [word for _, bundle in bundles for word in ("--onnx", str(bundle.resolve()))]
+    short = ["--quick"] if case.quick else []
+    ended = process.run(["-m", "models", "score", case.model, *files, "--json", *short], scratch, TIMEOUT)
+    try:
+        reference, *found = json.loads(ended.out)["scores"]
+    except ValueError:
+        for row, _ in bundles:
+            row["error"] = ended.error or f"exit status {ended.status}"
+        return
+    before = {name: item["value"] for name, item in reference["measures"].items()}
+    for (row, _), scored in zip(bundles, found, strict=True):
+        if "error" in scored:
+            row["error"] = scored["error"]
+        else:
+            values = {name: item["value"] for name, item in scored["measures"].items()}
+            row |= {"scores": values | scored["fidelity"], "float": before}
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,9 @@ def test_draws_are_three_quarters_and_repeat(tmp_path: Path) -> None:
 def test_finished_rows_are_kept_and_failed_ones_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[Case] = []
 
-    def measured(self: Study, case: Case) -> dict[str, Any]:
-        runs.append(case)
-        return case.key | ({"error": "broken"} if len(runs) == 1 else {"scores": {"cosine": 0.9}, "float": {}})
+    def measured(self: Study, cases: list[Case]) -> list[dict[str, Any]]:
+        runs.extend(cases)
+        return [cases[0].key | ({"error": "broken"} if len(runs) == 1 else {"scores": {"cosine": 0.9}, "float": {}})]
 
     monkeypatch.setattr(Study, "_measured", measured)
     for expected in (1, 2, 2):
@@ -70,13 +71,38 @@ def test_finished_rows_are_kept_and_failed_ones_tried_again(tmp_path: Path, monk
     assert json.loads((tmp_path / "rows.json").read_text())["rows"][0]["scores"] == {"cosine": 0.9}
 
 
-def test_a_failed_compile_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bundles_of_a_draw_are_scored_together_and_a_failed_compile_is_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "calibration").mkdir()
     monkeypatch.setattr(low_bits, "get", lambda model, with_score: tmp_path)
-    ended = process.Finished(2, 1.0, 10.0, "", "qcompile: error: no")
-    monkeypatch.setattr(process, "run", lambda *_: ended)
-    found = Study(tmp_path / "out")._measured(CASE)
-    assert (found["error"], found["bits"]) == ("qcompile: error: no", "w6a6")
+    scores = [{"measures": {"top1": {"value": value}}, "fidelity": {"kl": value}} for value in (0.9, 0.8)]
+    answers = [
+        process.Finished(2, 1.0, 10.0, "", "qcompile: error: no"),
+        process.Finished(0, 2.0, 20.0, "", ""),
+        process.Finished(0, 3.0, 30.0, json.dumps({"scores": scores}), ""),
+    ]
+    commands: list[list[str]] = []
+
+    def ended(command: list[str], *_: object) -> process.Finished:
+        commands.append(command)
+        return answers[len(commands) - 1]
+
+    monkeypatch.setattr(process, "run", ended)
+    study = Study(tmp_path / "out")
+    study.measure([CASE, replace(CASE, bits="w4a4")])
+    broken, good = study.rows
+    assert (broken["error"], broken["bits"]) == ("qcompile: error: no", "w6a6")
+    assert (good["scores"], good["float"], good["seconds"]) == ({"top1": 0.8, "kl": 0.8}, {"top1": 0.9}, 2.0)
+    assert commands[2].count("--onnx") == 1 and commands[1][-2] in commands[2]
+
+
+def test_a_scoring_that_fails_is_an_error_of_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "calibration").mkdir()
+    monkeypatch.setattr(low_bits, "get", lambda model, with_score: tmp_path)
+    answers = iter([process.Finished(0, 1.0, 1.0, "", ""), process.Finished(3, 1.0, 1.0, "", "models: error: bad")])
+    monkeypatch.setattr(process, "run", lambda *_: next(answers))
+    assert Study(tmp_path / "out")._measured([CASE])[0]["error"] == "models: error: bad"
 
 
 def test_the_table_has_mean_and_range() -> None:
