@@ -27,22 +27,20 @@ from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.evaluation.compare import Comparison, compare_emitted, missed_gates
 from qcompiler.evaluation.layers import layer_outputs
 from qcompiler.filters import node_precisions, nodes_kept_float
+from qcompiler.float_passes import form_passes
 from qcompiler.lookup_report import levels_of
 from qcompiler.memory import release_freed
 from qcompiler.options import CompileOptions
-from qcompiler.passes.canonical.pipeline import canonical_passes
 from qcompiler.passes.equalize.run import equalize
 from qcompiler.passes.fold.pipeline import fold_passes
 from qcompiler.passes.normalize.inline_functions import InlineFunctions
 from qcompiler.passes.normalize.name_everything import NameEverything
-from qcompiler.passes.normalize.pipeline import normalize_passes
 from qcompiler.passes.precision.carry_float32 import CarryFloat32, refuse_bfloat16
 from qcompiler.passes.quant.correct_biases import CorrectBiases
 from qcompiler.passes.quant.insert_qdq import InsertQdq
 from qcompiler.passes.quant.quantize_states import QuantizeStates
 from qcompiler.passes.quant.quantize_weights import QuantizeWeights
 from qcompiler.passes.quant.select_sites import select_sites
-from qcompiler.passes.recurrence.pipeline import recurrence_passes, scan_passes
 from qcompiler.passes.rotate.run import rotate
 from qcompiler.passes.softmax.insert_lookups import InsertLookups
 from qcompiler.pipeline import Hook, Pass, PassRun, Pipeline, diagnostics_of
@@ -237,11 +235,7 @@ class _Run:
         What folds or comes from the user computes new weights: proven apart, in float64 where that is affordable.
         """
         target = self.target
-        forms = [
-            *scan_passes(), *normalize_passes(target.opset, target.native_ops),
-            *canonical_passes(target.opset, target.native_ops),
-            *recurrence_passes(target.scan_form),
-        ]  # fmt: skip
+        forms = form_passes(target)
         passes = self.edited([*forms, *fold_passes()])
         acting = ("quantize-weights", "insert-qdq", "quantize-states")
         known = {*(item.name for item in passes), *acting, *registry.pass_names()}

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from qcompiler.graph import FreshNames, make_node
 from qcompiler.passes.quant.insert_qdq import InsertQdq
 from qcompiler.passes.quant.select_sites import source_of
+from qcompiler.passes.quant.switched_weights import switch_weights
 from qcompiler.plan import QuantPlan
 from qcompiler.session import Arrays, Feeds, Session
 from qcompiler.state_names import next_values
@@ -27,12 +28,13 @@ class SwitchedModel:
 
     input -> Where(switch of the node, DequantizeLinear(QuantizeLinear(input, scale), scale), input)
 
-    Activations only: weights stay float and constant, so that the session holds and packs them once. Their noise adds
-    to that of the activations, is smaller, and does not depend on anything that is chosen here.
+    Activations only, unless `weights` is set: weights stay float and constant, so that the session holds and packs them
+    once. At 8 bits their noise adds to that of the activations, is smaller, and does not depend on scales or rules.
 
     Args:
         model: Normalized float model; left as it is.
         feeds: The samples that every measurement runs on.
+        weights: Round a node's weights too where it is quantized: twice the room for weights, and slower.
         prepare: Adds further inputs to the graph with the switches, and gives their contents for the float function.
     """
 
@@ -43,13 +45,17 @@ class SwitchedModel:
         feeds: Sequence[Feeds],
         *,
         threads: int = 0,
+        weights: bool = False,
         prepare: Callable[[ir.Model], Arrays] = lambda switched: {},
     ) -> None:
         switched, self._switches, self._scales = _with_switches(model, plan)
         inputs, outputs = ([str(value.name) for value in ends] for ends in (model.graph.inputs, model.graph.outputs))
-        self._states = frozenset(next_values(inputs, outputs).values())
+        self.states = frozenset(next_values(inputs, outputs).values())
+        """Outputs that are carried from call to call."""
         self._float = self._given = prepare(switched)
         judge_scores(switched.graph)
+        if weights:
+            switch_weights(switched, plan, self._switches)
         shapes = _add_shapes(switched, self._switches)
         self._session = Session(switched, threads=threads)
         self._feeds = feeds
@@ -95,8 +101,13 @@ class SwitchedModel:
         self, index: int, quantized: Collection[str], scales: Mapping[str, float] | None = None
     ) -> float:
         """The same on one sample."""
-        outputs = self._run({**self._feeds[index], **self._given}, quantized, scales or {})
-        return output_noise(self._reference(index), outputs, self._states)
+        return output_noise(*self.outputs(index, quantized, scales), self.states)
+
+    def outputs(
+        self, index: int, quantized: Collection[str], scales: Mapping[str, float] | None = None
+    ) -> tuple[Arrays, Arrays]:
+        """Of the float model and with these nodes quantized, on one sample."""
+        return self._reference(index), self._run({**self._feeds[index], **self._given}, quantized, scales or {})
 
     def _reference(self, index: int) -> Arrays:
         if index not in self._references:

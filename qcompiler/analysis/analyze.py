@@ -15,27 +15,24 @@ from qcompiler.analysis.collect import SetStatistics, Thresholds, collect
 from qcompiler.analysis.draws import Draws, default_sizes
 from qcompiler.analysis.fidelity import ActivationFidelity, Floats, weights_only_decibels
 from qcompiler.analysis.ideal_channels import with_ideal_channels
+from qcompiler.analysis.open_set import open_set
 from qcompiler.analysis.options import SYNTHETIC, AnalysisOptions
 from qcompiler.analysis.prepare import Subject, prepare
 from qcompiler.analysis.result import Analysis, OutlierCost, RangeSpread, RuleResult
 from qcompiler.analysis.samples import CalibrationSet, hold_back, samples_of, survey
 from qcompiler.analysis.sensitivity import kendall_tau
 from qcompiler.analysis.verdicts import verdicts
-from qcompiler.calibration.data import Source, input_specs, open_source
+from qcompiler.calibration.data import input_specs, open_source
 from qcompiler.calibration.masks import without_padding
-from qcompiler.calibration.synthetic import synthetic_batches
 from qcompiler.calibration.thresholds import Method
 from qcompiler.diagnostics import DiagnosticLog, Severity
 from qcompiler.errors import CalibrationError, UsageError
 from qcompiler.graph import is_float
-from qcompiler.options import CalibrationInput
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.progress import Progress, Silent
 from qcompiler.reading import load_model
 from qcompiler.session import Feeds
 from qcompiler.target import Target
-
-SYNTHETIC_SAMPLES = 16
 
 
 def analyze_model(
@@ -56,7 +53,7 @@ def analyze_model(
     target = registry.find_target(options.base.target)
     progress.phase("read")
     model = given.clone() if isinstance(given, ir.Model) else load_model(Path(given))
-    sources = {name: _open(data, model, options, log, name) for name, data in options.sets.items()}
+    sources = {name: open_set(data, model, options.base, log, name) for name, data in options.sets.items()}
     subject = prepare(model, target, options.base, next(iter(sources.values())).peek(), options.tensors)
     progress.phase("count samples")
     surveyed = [survey(name, source) for name, source in sources.items()]
@@ -83,16 +80,6 @@ def analyze_model(
         found = _measured(found, subject, target, options, feeds, progress)
     progress.done()
     return replace(found, verdicts=verdicts(found), diagnostics=tuple(log))
-
-
-def _open(data: CalibrationInput, model: ir.Model, options: AnalysisOptions, log: DiagnosticLog, name: str) -> Source:
-    base = options.base
-    if isinstance(data, str) and data == SYNTHETIC:
-        log.add("QC202", Severity.WARNING, name, "synthetic inputs: nothing here holds for real data", "give --calib D")
-        shapes = {key: profile[1] for key, profile in base.shapes.items()}
-        count = base.max_samples or SYNTHETIC_SAMPLES
-        return synthetic_batches(model, samples=count, seed=base.seed, shapes=shapes or None)
-    return open_source(data, input_specs(model), preprocess=base.preprocess, max_samples=base.max_samples)
 
 
 def _judges(

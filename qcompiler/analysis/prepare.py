@@ -11,13 +11,12 @@ from qcompiler.config import nearest
 from qcompiler.equivalence import EquivalenceGuard
 from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.filters import nodes_kept_float
+from qcompiler.float_passes import form_passes
 from qcompiler.graph import is_float
 from qcompiler.options import CompileOptions
-from qcompiler.passes.canonical.pipeline import canonical_passes
 from qcompiler.passes.fold.pipeline import fold_passes
 from qcompiler.passes.normalize.inline_functions import InlineFunctions
 from qcompiler.passes.normalize.name_everything import NameEverything
-from qcompiler.passes.normalize.pipeline import normalize_passes
 from qcompiler.passes.precision.carry_float32 import CarryFloat32, refuse_bfloat16
 from qcompiler.passes.quant.select_sites import Sites, select_sites
 from qcompiler.pipeline import Pipeline
@@ -60,17 +59,7 @@ def prepare(model: ir.Model, target: Target, options: CompileOptions, sample: Fe
         UsageError: A pattern that is no regular expression or matches nothing.
         UnsupportedError: bfloat16, or nothing that could be quantized.
     """
-    refuse_bfloat16(model)
-    model, _ = Pipeline([NameEverything()]).run(model)
-    guard = EquivalenceGuard([sample], options.threads)
-    model, _ = Pipeline([InlineFunctions()], guard=guard).run(model)
-    model, _ = Pipeline([CarryFloat32()]).run(model)
-    passes = [
-        *normalize_passes(target.opset, target.native_ops),
-        *canonical_passes(target.opset, target.native_ops),
-        *fold_passes(),
-    ]
-    model, _ = Pipeline(passes, guard=guard).run(model)
+    model = float_form(model, target, sample, options.threads)
     kept_float = nodes_kept_float(model, options)
     sites = select_sites(model, target.placement, kept_float)
     sources = _one_per_source(sites)
@@ -78,6 +67,24 @@ def prepare(model: ir.Model, target: Target, options: CompileOptions, sample: Fe
     if not sources and not extra:
         raise UnsupportedError("nothing here would be quantized", hint="--tensors REGEX looks at other tensors")
     return Subject(model, sites, sources, extra, kept_float)
+
+
+def float_form(model: ir.Model, target: Target, sample: Feeds, threads: int = 0) -> ir.Model:
+    """`model`, rewritten in place, as a compile sees it before it rotates or equalizes: the names of nodes are its.
+
+    Args:
+        sample: Real inputs, on which the rewrites are proven.
+
+    Raises:
+        UnsupportedError: bfloat16.
+    """
+    refuse_bfloat16(model)
+    model, _ = Pipeline([NameEverything()]).run(model)
+    guard = EquivalenceGuard([sample], threads)
+    model, _ = Pipeline([InlineFunctions()], guard=guard).run(model)
+    model, _ = Pipeline([CarryFloat32()]).run(model)
+    model, _ = Pipeline([*form_passes(target), *fold_passes()], guard=guard).run(model)
+    return model
 
 
 def _one_per_source(sites: Sites) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qcompiler.calibration.data import Source
+from qcompiler.calibration.data import InputSpec, Source
 from qcompiler.calibration.feeds import FeedHasher, can_slice, rows_in, slice_rows
 from qcompiler.diagnostics import DiagnosticLog, Severity
 from qcompiler.session import Arrays
@@ -41,11 +41,16 @@ class CalibrationSet:
 def samples_of(source: Source) -> Iterator[Arrays]:
     """One sample a feed; what can't be cut stays whole and counts as one."""
     for feed in source:
-        if not can_slice(feed, source.inputs):
-            yield feed
-            continue
-        for row in range(rows_in(feed, source.inputs)):
-            yield slice_rows(feed, source.inputs, row, row + 1)
+        yield from samples_in(feed, source.inputs)
+
+
+def samples_in(feed: Arrays, inputs: Sequence[InputSpec]) -> Iterator[Arrays]:
+    """The samples of one feed."""
+    if not can_slice(feed, inputs):
+        yield feed
+        return
+    for row in range(rows_in(feed, inputs)):
+        yield slice_rows(feed, inputs, row, row + 1)
 
 
 def survey(name: str, source: Source) -> CalibrationSet:
