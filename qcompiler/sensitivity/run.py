@@ -76,7 +76,9 @@ def measure_sensitivity(
     sites = select_sites(model, target.placement, nodes_kept_float(model, options), node_precisions(model, options))
     split = hold_back(source)
     progress.phase("calibrate")
-    wanted = replace(options, float_share=0.0, bias_correction="none", rounding="nearest", plan=None)
+    wanted = replace(
+        options, float_share=0.0, plan=None, bias_correction="none", rounding="nearest", softmax="uniform"
+    )
     made = choose_plan(model, target, sites, split, wanted, progress.advance)
     plan = made.plan
     log.extend([*made.diagnostics, *(split.diagnostics if options.validate is None else ())])
