@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
@@ -45,13 +46,14 @@ class EquivalenceGuard:
 
     def __call__(self, before: ir.Model, after: ir.Model, passes: Sequence[str] = ()) -> str:
         """The reason why the models differ; empty where they agree."""
+        start = time.perf_counter()
         inputs, names = Inputs(self.samples, self.random), tuple(passes)
         double = self.double and max(double_cost(before), double_cost(after)) <= 1
         made = prove(before, after, inputs, double=double, passes=names, threads=self.threads)
         if not made.holds and not double and not made.failure and double_cost(before) * DOUBLE_BYTES <= JUDGE_BYTES:
             second = prove(before, after, inputs, double=True, passes=names, threads=self.threads)
             made = made if second.arithmetic == "float32" else second
-        self.certificates.append(made)
+        self.certificates.append(replace(made, seconds=time.perf_counter() - start))
         return made.reason
 
     def kept(self) -> tuple[Certificate, ...]:

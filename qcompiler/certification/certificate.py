@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Arithmetic = Literal["float64", "mixed", "float32"]
@@ -38,6 +38,7 @@ class Certificate:
         first: Where models differ, the first value over the bound in graph order; not searched for where they agree.
         failure: Why a model did not run; empty where both did.
         notes: What weakens the proof.
+        seconds: What it took; not written to hashed files.
     """
 
     passes: tuple[str, ...]
@@ -51,6 +52,7 @@ class Certificate:
     first: TensorDifference | None = None
     failure: str = ""
     notes: tuple[str, ...] = ()
+    seconds: float = field(default=0.0, compare=False)
 
     @property
     def reason(self) -> str:
