@@ -32,6 +32,7 @@ from qcompiler.lookup_report import levels_of
 from qcompiler.memory import release_freed
 from qcompiler.options import CompileOptions
 from qcompiler.passes.equalize.run import equalize
+from qcompiler.passes.equalize.suggest import suggest
 from qcompiler.passes.fold.pipeline import fold_passes
 from qcompiler.passes.normalize.inline_functions import InlineFunctions
 from qcompiler.passes.normalize.name_everything import NameEverything
@@ -128,6 +129,7 @@ class _Run:
             plan, self.tuning = made.plan, made.facts
             self.log.extend(made.diagnostics)
             histograms = {} if made.table is None else summarise(made.table.tensors, plan, sites.sources)
+            self.log.extend(suggest(model, plan, source, options, self.tuning.get("sqnr")))
             plan.equalize, plan.rotate = equalized.parameters, rotated.rotations
         if rotated.facts:
             self.tuning["rotate"] = rotated.facts

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from qcompiler.diagnostics import Severity
 from qcompiler.report import float_nodes, graph_document, precisions_of, quantized_by_op, worst
 
 if TYPE_CHECKING:
@@ -126,6 +127,9 @@ def _sections(
     warnings = Counter(item.severity.value for item in result.diagnostics)
     if warnings["warning"] or warnings["error"]:
         yield "findings", [f"{warnings['error']} errors, {warnings['warning']} warnings (-v lists them)"]
+    hints = [item for item in result.diagnostics if item.severity is Severity.INFO and item.where.startswith("--")]
+    if hints:
+        yield "hint", [escape(f"{item.message}: {item.hint}") for item in hints]
     slowest = sorted(result.seconds.items(), key=lambda item: -item[1])[:_TOP]
     yield (
         "time",
