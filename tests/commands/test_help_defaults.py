@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -16,16 +17,21 @@ from qcompiler.analysis.options import AnalysisOptions
 from qcompiler.commands import VERBS
 from qcompiler.config import COMPILE_SETTINGS
 from qcompiler.options import CompileOptions
+from qcompiler.sensitivity.keep import SHARE
+from qcompiler.sensitivity.run import measure_sensitivity
 from qcompiler.torch_export import entry
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = CompileOptions()
+MEASURED = inspect.signature(measure_sensitivity).parameters
 OWN: dict[tuple[str, str], Any] = {
     ("analyze", "samples"): "1,8,32,128", ("analyze", "seeds"): AnalysisOptions({}).seeds,
     ("analyze", "methods"): ",".join(AnalysisOptions({}).methods), ("export", "opset"): entry.OPSET,
     ("export", "exporter"): "auto", ("export", "dynamic"): "auto", ("export", "tolerance"): "1e-4",
     ("export", "output"): "<factory>.onnx", ("compile", "output"): "<stem>.<target>", ("diff", "format"): "text",
-    ("compile", "dump_dir"): "<output>.dumps",
+    ("compile", "dump_dir"): "<output>.dumps", ("sensitivity", "by"): MEASURED["unit"].default,
+    ("sensitivity", "metric"): MEASURED["metric"].default, ("sensitivity", "samples"): MEASURED["samples"].default,
+    ("sensitivity", "share"): SHARE,
 }  # fmt: skip
 """Defaults that no dataclass and no parser holds."""
 STATED = (
