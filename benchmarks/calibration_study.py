@@ -117,7 +117,7 @@ def write_figure(documents: dict[str, dict[str, Any]], path: Path) -> None:
     from importlib import import_module
 
     from qcompiler.analysis.plots import COLOURS, MARKERS, STYLE
-    from qcompiler.analysis.sensitivity import IRRELEVANT
+    from qcompiler.analysis.set_spread import IRRELEVANT
 
     import_module("matplotlib").use("Agg")
     pyplot: Any = import_module("matplotlib.pyplot")

@@ -20,7 +20,7 @@ from qcompiler.analysis.options import SYNTHETIC, AnalysisOptions
 from qcompiler.analysis.prepare import Subject, prepare
 from qcompiler.analysis.result import Analysis, OutlierCost, RangeSpread, RuleResult
 from qcompiler.analysis.samples import CalibrationSet, hold_back, samples_of, survey
-from qcompiler.analysis.sensitivity import kendall_tau
+from qcompiler.analysis.set_spread import kendall_tau
 from qcompiler.analysis.verdicts import verdicts
 from qcompiler.calibration.data import input_specs, open_source
 from qcompiler.calibration.masks import without_padding

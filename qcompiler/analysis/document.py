@@ -78,7 +78,7 @@ def _tensor(item: TensorSummary) -> dict[str, Any]:
 
 
 def _rule(rule: RuleResult, found: Analysis) -> dict[str, Any]:
-    value = rule.sensitivity
+    value = rule.spread_of_sets
     enough, tolerance, _ = enough_samples(rule)
     several = len(found.sets) > 1
     return {

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from qcompiler.analysis.names import short_names
-from qcompiler.analysis.sensitivity import IRRELEVANT
+from qcompiler.analysis.set_spread import IRRELEVANT
 
 Document = Mapping[str, Any]
 

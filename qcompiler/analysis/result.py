@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.analysis.collect import SetStatistics
-from qcompiler.analysis.sensitivity import Sensitivity, sensitivity
+from qcompiler.analysis.set_spread import SetSpread, set_spread
 from qcompiler.calibration.thresholds import Method
 from qcompiler.diagnostics import Diagnostic
 
@@ -64,9 +64,9 @@ class RuleResult:
         return float(self.decibels[0].mean())
 
     @property
-    def sensitivity(self) -> Sensitivity:
+    def spread_of_sets(self) -> SetSpread:
         """Between sets against between draws; meaningful for two sets and more."""
-        return sensitivity(self.decibels)
+        return set_spread(self.decibels)
 
 
 @dataclass(frozen=True, slots=True)

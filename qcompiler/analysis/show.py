@@ -8,7 +8,7 @@ from rich.table import Table
 
 from qcompiler.analysis.names import cut, short_names
 from qcompiler.analysis.result import Analysis
-from qcompiler.analysis.sensitivity import IRRELEVANT
+from qcompiler.analysis.set_spread import IRRELEVANT
 from qcompiler.analysis.tensor_statistics import TensorSummary
 from qcompiler.analysis.verdicts import enough_samples
 from qcompiler.show import console
@@ -48,7 +48,7 @@ def _show_rules(found: Analysis, out: Console) -> None:
         table.add_column(rule.method, justify="right", min_width=8)
     for index, item in enumerate(found.sets):
         table.add_row(escape(cut(item.name, 32)), *(f"{rule.decibels[index].mean():.1f}" for rule in found.rules))
-    values = [rule.sensitivity for rule in found.rules]
+    values = [rule.spread_of_sets for rule in found.rules]
     if several:
         table.add_row("between sets", *(f"{value.between:.2f}" for value in values), style="dim")
     table.add_row("within, between draws", *(f"{value.within:.2f}" for value in values), style="dim")

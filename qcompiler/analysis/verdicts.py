@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from qcompiler.analysis.result import Analysis, RuleResult, Verdict
-from qcompiler.analysis.sensitivity import IRRELEVANT, evaluation_noise
+from qcompiler.analysis.set_spread import IRRELEVANT, evaluation_noise
 
 WORTH = 3.0
 """dB: half the noise power. A rewrite that can win less does not earn its place."""
@@ -46,8 +46,8 @@ def _sets(found: Analysis, best: RuleResult) -> Iterator[Verdict]:
     """The best rule's verdict, and those of other rules under which the set matters."""
     if len(found.sets) < 2:
         return
-    for rule in (best, *(rule for rule in found.rules if rule is not best and rule.sensitivity.matters)):
-        value = rule.sensitivity
+    for rule in (best, *(rule for rule in found.rules if rule is not best and rule.spread_of_sets.matters)):
+        value = rule.spread_of_sets
         means = rule.decibels.mean(axis=(1, 2))
         low, high, first = (
             found.sets[int(means.argmin())].name,

@@ -12,7 +12,7 @@ from qcompiler.analysis.analyze import analyze_model
 from qcompiler.analysis.document import analysis_document
 from qcompiler.analysis.options import AnalysisOptions
 from qcompiler.analysis.result import Analysis
-from qcompiler.analysis.sensitivity import sensitivity
+from qcompiler.analysis.set_spread import set_spread
 from qcompiler.analysis.verdicts import enough_samples, verdicts
 from qcompiler.errors import CalibrationError, UnsupportedError, UsageError
 from qcompiler.numerics import sqnr
@@ -58,7 +58,7 @@ def planted() -> Analysis:
 
 def test_a_set_without_the_outlier_matters(planted: Analysis) -> None:
     for rule in planted.rules:
-        assert rule.sensitivity.matters, rule.method
+        assert rule.spread_of_sets.matters, rule.method
         means = rule.decibels.mean(axis=(1, 2))
         assert means[2] < means[0] - 3
         assert abs(means[1] - means[0]) < 2
@@ -78,7 +78,7 @@ def test_a_rule_that_another_set_serves_better_is_said_not_to_suit(planted: Anal
 def test_two_sets_of_one_kind_do_not_matter() -> None:
     sets = {name: block_samples(20, seed, spike=40) for seed, name in enumerate(("a", "b", "c"))}
     found = analyze_model(linear(), AnalysisOptions(sets, BASE, sizes=(4, 12), seeds=5, methods=("percentile",)))
-    assert not found.rules[0].sensitivity.matters
+    assert not found.rules[0].spread_of_sets.matters
     assert found.verdicts[0].answer == "what the calibration set contains does not matter"
     assert "S = " in found.verdicts[0].because
 
@@ -113,8 +113,8 @@ def test_weight_only_quantization_does_not_depend_on_the_set() -> None:
             outputs = run_all(quantized, test)
             weights_only[index, seed] = [sqnr(a["y"], b["y"]) for a, b in zip(reference, outputs, strict=True)]
     assert 20 < weights_only.mean() < 80
-    assert sensitivity(weights_only).between == 0
-    assert sensitivity(weights_only).ratio == 0
+    assert set_spread(weights_only).between == 0
+    assert set_spread(weights_only).ratio == 0
 
 
 def test_padding_changes_nothing() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qcompiler.analysis.sensitivity import Floats, evaluation_noise, kendall_tau, sensitivity
+from qcompiler.analysis.set_spread import Floats, evaluation_noise, kendall_tau, set_spread
 
 
 def metric(sets: list[float], seeds: list[float], samples: list[float]) -> Floats:
@@ -15,11 +15,11 @@ def metric(sets: list[float], seeds: list[float], samples: list[float]) -> Float
 
 
 def test_spreads_are_those_of_the_protocol() -> None:
-    found = sensitivity(metric([20, 23, 21], [0, 0.5, -0.5], [3.0, -3.0]))
+    found = set_spread(metric([20, 23, 21], [0, 0.5, -0.5], [3.0, -3.0]))
     assert (found.between, found.within, found.total) == (3, 1, 4)
     assert found.ratio == 3
     assert found.matters
-    assert not sensitivity(metric([20, 21.9], [0, 1], [0.0, 0.0])).matters
+    assert not set_spread(metric([20, 21.9], [0, 1], [0.0, 0.0])).matters
 
 
 def test_hard_and_easy_samples_are_no_noise_but_disagreement_is() -> None:
@@ -28,17 +28,17 @@ def test_hard_and_easy_samples_are_no_noise_but_disagreement_is() -> None:
     mixed = same.copy()
     mixed[0, :, 0] += 8
     assert evaluation_noise(mixed) > 1
-    assert sensitivity(mixed).floor == evaluation_noise(mixed)
+    assert set_spread(mixed).floor == evaluation_noise(mixed)
 
 
 def test_equal_sets_give_exactly_zero() -> None:
     same = np.repeat(metric([20], [0, 0, 0], [1.0, 2.0, 4.0]), 3, axis=0)
-    assert sensitivity(same).ratio == 0
-    assert not sensitivity(same).matters
+    assert set_spread(same).ratio == 0
+    assert not set_spread(same).matters
 
 
 def test_without_any_noise_the_smallest_difference_counts() -> None:
-    assert sensitivity(metric([20, 20.5], [0, 0], [0.0])).ratio == np.inf
+    assert set_spread(metric([20, 20.5], [0, 0], [0.0])).ratio == np.inf
 
 
 def test_kendall_tau() -> None:

@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Sensitivity:
+class SetSpread:
     """The spreads, in the unit of the metric.
 
     Attributes:
@@ -42,7 +42,7 @@ class Sensitivity:
         return self.ratio > IRRELEVANT
 
 
-def sensitivity(metric: Floats, seed: int = 0) -> Sensitivity:
+def set_spread(metric: Floats, seed: int = 0) -> SetSpread:
     """From the metric of each evaluated sample, [set, draw, sample]; m is the mean over samples.
 
     The floor bootstraps the metric after the mean over sets and draws is taken from each sample: that one input is
@@ -55,7 +55,7 @@ def sensitivity(metric: Floats, seed: int = 0) -> Sensitivity:
     floor = evaluation_noise(metric, seed)
     ratio = between / max(within, floor) if between > 0 and max(within, floor) > 0 else (np.inf if between > 0 else 0.0)
     total = float(by_draw.max() - by_draw.min())
-    return Sensitivity(between, within, floor, float(ratio), total)
+    return SetSpread(between, within, floor, float(ratio), total)
 
 
 def evaluation_noise(metric: Floats, seed: int = 0) -> float:
