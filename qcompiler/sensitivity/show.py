@@ -12,7 +12,7 @@ from qcompiler.sensitivity.result import Fidelity, Layer, LayerSensitivity
 from qcompiler.show import console
 
 _ROWS = 12
-_NAME = 25
+_NAME = 36
 _LEGEND = (
     "alone: only this layer quantized; from here: this layer and all below it, those",
     "above in float; work: share of the multiply-adds, summed from the top",
@@ -32,15 +32,15 @@ def show_sensitivity(found: LayerSensitivity, kept: Sequence[Layer] = (), *, ver
     ), soft_wrap=True)  # fmt: skip
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("most sensitive first", no_wrap=True, width=_NAME)
-    for name in ("op", "work", "alone dB", "cosine", "KL", "from here dB"):
-        table.add_column(name, justify="left" if name == "op" else "right", no_wrap=True)
+    for name in ("work", "alone dB", "cosine", "KL", "from here"):
+        table.add_column(name, justify="right", no_wrap=True)
     shown = found.layers if verbose else found.layers[:_ROWS]
-    labels = short_names({layer.label for layer in shown}, _NAME - 4)
+    labels = short_names({layer.label for layer in shown}, _NAME - (4 if found.unit == "group" else 0))
     names, work = {layer.name for layer in kept}, 0.0
     for layer in shown:
         work += layer.share
         label = escape(labels[layer.label] + (f" x{len(layer.nodes)}" if len(layer.nodes) > 1 else ""))
-        cells = [layer.op_type[:8], f"{work:.1%}", *_cells(layer.alone), f"{layer.cumulative.sqnr:.1f}"]
+        cells = [f"{work:.1%}", *_cells(layer.alone), f"{layer.cumulative.sqnr:.1f}"]
         table.add_row(f"[bold]{label}[/]" if layer.name in names else label, *cells)
     out.print(table)
     if len(shown) < len(found.layers):
