@@ -28,10 +28,12 @@ class StateQuant:
     Attributes:
         next: The output of the graph that is its next value, in the same codes.
         quant: int8, one scale, no zero point.
+        dither: Rounded up as often as the fraction says, not to the nearest code (`qcompiler/dither.py`).
     """
 
     next: str
     quant: TensorQuant
+    dither: bool = False
 
 
 @dataclass(slots=True)
@@ -103,7 +105,8 @@ class QuantPlan:
             document["lookups"] = {name: item.to_json() for name, item in self.lookups.items()}
         if self.states:
             document["states"] = {
-                name: {"next": item.next, **_quant_to_json(item.quant)} for name, item in self.states.items()
+                name: {"next": item.next, "dither": item.dither, **_quant_to_json(item.quant)}
+                for name, item in self.states.items()
             }
         return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"
 
@@ -130,7 +133,10 @@ class QuantPlan:
                 rotate={str(key): _rotate_from_json(item) for key, item in document.get("rotate", {}).items()},
                 lookups={str(key): Lookup.from_json(item) for key, item in document.get("lookups", {}).items()},
                 states={
-                    str(key): StateQuant(str(item["next"]), _quant_from_json(item, f"{where}: states.{key}"))
+                    str(key): StateQuant(
+                        str(item["next"]), _quant_from_json(item, f"{where}: states.{key}"),
+                        bool(item.get("dither", False)),
+                    )
                     for key, item in document.get("states", {}).items()
                 },
             )

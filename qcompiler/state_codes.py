@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qcompiler.dither import dither
 from qcompiler.graph import FreshNames, add_initializer, make_node
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ def state_codes(array: Array, scale: FloatArray | float) -> Array:
     return codes
 
 
-def dequantized(array: Array, scale: float) -> Array:
+def dequantized(array: Array, scale: float, *, dithered: bool = False) -> Array:
     """What is left of a state that goes through codes."""
-    real: Array = state_codes(array, scale).astype(np.float32) * np.float32(scale)
+    moved = array + dither(array, scale) * np.float32(scale) if dithered else array
+    real: Array = state_codes(moved, scale).astype(np.float32) * np.float32(scale)
     return real
 
 

@@ -131,6 +131,20 @@ def _is_pair(node: ir.Node) -> bool:
     return node.op_type in ("QuantizeLinear", "DequantizeLinear")
 
 
+def fraction_nodes(model: ir.Model) -> Found:
+    """x - Floor(x), and the arithmetic that x comes from: float16 has no fraction left above 1024."""
+    for node in model.graph.all_nodes():
+        floor = node.inputs[1].producer() if node.op_type == "Sub" and node.inputs[1] is not None else None
+        if floor is None or floor.op_type != "Floor" or floor.inputs[0] is not node.inputs[0]:
+            continue
+        source = None if floor.inputs[0] is None else floor.inputs[0].producer()
+        for item in (node, floor):
+            yield item, "fraction"
+        while source is not None and source.op_type in ("Add", "Sub", "Mul", "Div"):
+            yield source, "fraction"
+            source = _sole_source(source)
+
+
 def index_nodes(model: ir.Model) -> Found:
     """Float arithmetic that ends in integers: exact only in float32 above 2048."""
     for node in model.graph.all_nodes():
@@ -187,5 +201,5 @@ def wide_nodes(model: ir.Model) -> Found:
 
 
 RULES: Final[tuple[Callable[[ir.Model], Found], ...]] = (
-    norm_nodes, state_nodes, index_nodes, angle_nodes, epsilon_nodes, wide_nodes,
+    norm_nodes, state_nodes, fraction_nodes, index_nodes, angle_nodes, epsilon_nodes, wide_nodes,
 )

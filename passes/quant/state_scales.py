@@ -20,6 +20,7 @@ from qcompiler.calibration.observers import Histogram
 from qcompiler.calibration.thresholds import find_threshold
 from qcompiler.errors import UsageError
 from qcompiler.numerics import SMALLEST_SCALE
+from qcompiler.passes.quant.quantize_states import can_dither
 from qcompiler.passes.quant.racing import race
 from qcompiler.passes.quant.switched_model import NO_NOISE, decibels, output_noise
 from qcompiler.passes.recurrence.carried_states import CarriedState, StateKind, carried_states
@@ -66,6 +67,8 @@ def choose_state_scales(
 ) -> StateScales:
     """One percentile for all states of a kind, the one that leaves the outputs closest to float.
 
+    Recurrent states are dithered: see `qcompiler/dither.py`.
+
     A convolution whose input is quantized takes its state on that grid: codes then pass through unchanged.
 
     Args:
@@ -90,7 +93,7 @@ def choose_state_scales(
         for state in mine:
             name = str(state.first.name)
             quant = shared.get(name) or TensorQuant(INT8_ACTIVATION, np.asarray(scales[best][name], np.float32))
-            found[name] = StateQuant(str(state.last.name), quant)
+            found[name] = StateQuant(str(state.last.name), quant, _is_dithered(state))
         if shared:
             facts.setdefault(kind.value, {})["on_the_grid_of_their_reader"] = len(shared)
     return StateScales(found, facts)
@@ -106,12 +109,13 @@ def _sweep(
     """The best percentile, and the SQNR in dB of each, averaged over the samples that it was measured on."""
     session = Session(model, threads=threads)
     pairs = {str(state.first.name): str(state.last.name) for state in carried_states(model)}
+    dithered = _is_dithered(states[0])
     references: dict[int, list[Arrays]] = {}
 
     def measure(percentile: float, index: int) -> float:
         if index not in references:
-            references[index] = _calls(session, pairs, feeds, index, {})
-        found = _calls(session, pairs, feeds, index, scales[percentile])
+            references[index] = _calls(session, pairs, feeds, index, {}, False)
+        found = _calls(session, pairs, feeds, index, scales[percentile], dithered)
         noises = [output_noise(*pair) for pair in zip(references[index], found, strict=True)]
         return fmean(decibels(max(noise, NO_NOISE)) for noise in noises)
 
@@ -120,7 +124,12 @@ def _sweep(
 
 
 def _calls(
-    session: Session, pairs: Mapping[str, str], feeds: Sequence[Feeds], index: int, scales: Mapping[str, float]
+    session: Session,
+    pairs: Mapping[str, str],
+    feeds: Sequence[Feeds],
+    index: int,
+    scales: Mapping[str, float],
+    dithered: bool,
 ) -> list[Arrays]:
     """Outputs, but for the states, of the last half of `CALLS` calls from the states of one sample on.
 
@@ -133,13 +142,19 @@ def _calls(
     found: list[Arrays] = []
     for turn in range(CALLS):
         given = {
-            name: dequantized(array, scales[name]) if name in scales else array for name, array in states.items()
+            name: dequantized(array, scales[name], dithered=dithered and turn > 0) if name in scales else array
+            for name, array in states.items()
         }
         outputs = session.run({**fitting[(first + turn) % len(fitting)], **given})
         states = {name: outputs[last] for name, last in pairs.items()}
         if turn >= CALLS // 2:
             found.append({name: array for name, array in outputs.items() if name not in pairs.values()})
     return found
+
+
+def _is_dithered(state: CarriedState) -> bool:
+    """A convolution forgets its state within a few calls, so that nothing adds up."""
+    return state.kind is StateKind.RECURRENT and can_dither(state.last)
 
 
 def _of_reader(state: CarriedState, plan: QuantPlan) -> TensorQuant | None:

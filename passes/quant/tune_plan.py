@@ -15,6 +15,7 @@ from qcompiler.passes.quant.choose_ranges import FEWEST_SAMPLES, candidates, cho
 from qcompiler.passes.quant.keep_sensitive_float import keep_sensitive_float
 from qcompiler.passes.quant.make_plan import make_plan
 from qcompiler.passes.quant.node_groups import ends, node_groups
+from qcompiler.passes.quant.scan_inputs import clip_scan_inputs
 from qcompiler.passes.quant.select_sites import Sites
 from qcompiler.passes.quant.switched_model import SwitchedModel, decibels
 from qcompiler.plan import QuantPlan
@@ -102,7 +103,9 @@ def tune_plan(
         powers, noise = refine_by_group(switched, quantized, scales, best, readers, samples=FULL_SAMPLES)
     # equal sources share a threshold: a tensor and its reshaped twin may sit in two groups, the later choice counts
     chosen = {sites.sources[tensor]: thresholds[power][sites.sources[tensor]] for tensor, power in powers.items()}
-    final = make_plan(model, target, sites, chosen, plan.weights, channel_peaks)
+    taken = {tensor: scales[power][tensor] for tensor, power in powers.items()}
+    clipped = clip_scan_inputs(model, sites, tensors, switched, quantized, taken)
+    final = make_plan(model, target, sites, chosen | clipped.thresholds, plan.weights, channel_peaks)
     for name, reason in kept.reasons.items():
         final.nodes.pop(name)
         final.outputs.pop(name, None)
@@ -116,6 +119,8 @@ def tune_plan(
         "sqnr": round(decibels(noise), 2),
         "kept_float": sorted(kept.reasons),
     }
+    if clipped.facts:
+        facts["scan_inputs"] = clipped.facts
     return Tuned(final, facts)
 
 

@@ -9,9 +9,11 @@ import onnx_ir as ir
 import pytest
 
 from qcompiler.passes.precision.carry_float16 import CarryFloat16
+from qcompiler.passes.precision.sensitive import sensitive_nodes
 from qcompiler.passes.precision.slots import slots_of
 from qcompiler.passes.precision.types import fill_types, value_types
 from qcompiler.session import Session
+from tests.building import build
 
 HALF, FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
 HEAD = '<ir_version: 9, opset_import: ["" : 19]>\n'
@@ -251,3 +253,15 @@ def test_operands_that_must_stay_float32() -> None:
     resize = next(node for node in model.graph if node.op_type == "Resize")
     assert [None if value is None else value.dtype for value in resize.inputs] == [HALF, None, FLOAT]
     assert relative_difference(before, model, {"x": np.arange(18, dtype=np.float32).reshape(1, 2, 3, 3)}) == 0
+
+
+def test_fractions_of_large_numbers_stay_float32() -> None:
+    model = build(
+        """m (float[N, 4] x) => (float[N, 4] y, float[N, 4] z) {
+            [turns] turns = Mul (x, spread) [places] places = Add (turns, phases) [whole] whole = Floor (places)
+            [part] part = Sub (places, whole) [after] y = Mul (part, spread)
+            [floor] f = Floor (x) [other] z = Sub (f, x) }""",
+        spread=np.asarray(5000, np.float32), phases=np.arange(4, dtype=np.float32) / 4,
+    )  # fmt: skip
+    reasons = {node.name: reason for node, reason in sensitive_nodes(model).items()}
+    assert reasons == dict.fromkeys(("turns", "places", "whole", "part"), "fraction")
