@@ -22,6 +22,7 @@ class Kind(str, Enum):
     NORM: a norm, read by layers. VALUE: the values of attention, mixed by softmax, read by the output projection.
     GATED: the product of a gate and an up projection, read by the down projection. RELU: a plain MLP. ACTIVATION: GELU
     and relatives, through which no scale passes: shift and scale are nodes behind it. CONV: convolution to convolution.
+    LINEAR: matrix product to matrix product, with nothing but layout between them.
     """
 
     NORM = "norm"
@@ -30,6 +31,7 @@ class Kind(str, Enum):
     RELU = "relu-mlp"
     ACTIVATION = "activation"
     CONV = "conv-conv"
+    LINEAR = "linear-linear"
 
 
 @dataclass(frozen=True, slots=True)
