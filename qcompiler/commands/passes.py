@@ -19,7 +19,7 @@ def parser() -> Parser:
     made = Parser("qcompile passes", "List passes, for --passes and --dump-after; or what they can rewrite in a model.")
     made.add_argument(
         "--explain", metavar="MODEL", default=None,
-        help="where channels can be shifted and scaled, which scans are known; where not, why",
+        help="where channels can be shifted, scaled and rotated, which scans are known; where not, why",
     )  # fmt: skip
     made.add_argument("--target", metavar="T", help="whose operators the model is brought to (default ort-cpu)")
     add_shared(made)
@@ -50,15 +50,18 @@ def _explain(path: Path, settings: Mapping[str, Any]) -> int:
     if not path.is_file():
         raise UsageError("no such file" if not path.exists() else "is not a file", where=str(path))
     from qcompiler.passes.recurrence.explain import recurrence_table, recurrences
+    from qcompiler.passes.rotate.explain import rotation_table, rotations
     from qcompiler.passes.sites.explain import canonical_form, explain, table
     from qcompiler.passes.sites.find import find_sites
 
     model, runs = canonical_form(path, str(settings.get("target") or "ort-cpu"))
-    found, scans = find_sites(model), recurrences(model, runs)
+    found, scans, turned = find_sites(model), recurrences(model, runs), rotations(model)
     if settings.get("json"):
-        print(json.dumps(explain(found) | {"recurrences": scans}, indent=1))
+        print(json.dumps(explain(found) | {"recurrences": scans, "rotations": turned}, indent=1))
         return ExitCode.OK
     if scans:
         print(recurrence_table(scans), end="\n\n")
+    if lines := rotation_table(turned):
+        print(lines, end="\n\n")
     print(table(found))
     return ExitCode.OK

@@ -20,10 +20,14 @@ def test_explain_names_matches_and_reasons(tmp_path: Path, capsys: pytest.Captur
     assert "no layer reads it but ReduceMean" in text
     assert "residual edge to r_0" in text
     assert text.splitlines()[-1] == "matched: 1 activation, 2 norm, 1 value-output; skipped: 1"
+    assert "can be rotated: 1 heads, 1 down, 1 scores; skipped: 3" in text.splitlines()
+    assert "post-LN" in text
     assert main(["passes", "--explain", str(path), "--json", "--target", "orin"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["counts"] == {"norm": 2, "value-output": 1, "activation": 1}
     assert document["matched"][0]["edges"] == ["r_0"]
+    assert document["rotations"]["counts"] == {"heads": 1, "down": 1, "scores": 1}
+    assert {item["kind"] for item in document["rotations"]["skipped"]} == {"residual"}
     assert document["skipped"][0]["reason"] == "no layer reads it but ReduceMean"
 
 
