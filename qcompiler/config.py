@@ -140,7 +140,7 @@ COMPILE_SETTINGS: Mapping[str, Parse] = {
     "bits": _bits, "bits_file": _path,
     "softmax": _choice("uniform", "tan", "log2", "log_sqrt2", "auto"), "softmax_bits": _number(int, 3, 8),
     "softmax_form": _choice("integer", "float"),
-    "equalize": _choice("none", "auto", "os_plus", "smooth", "outlier_tune"),
+    "equalize": _choice("recipe", "none", "auto", "os_plus", "smooth", "outlier_tune", "repq", "bounded_fold"),
     "bias_correction": _choice("none", "auto"), "zero_points": _choice("none", "auto"),
     "rounding": _choice("nearest", "gptq", "auto"),
     "rotate": _rotations, "states": _choice("float", "int8"),

@@ -44,6 +44,7 @@ from qcompiler.passes.quant.quantize_weights import QuantizeWeights
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.rotate.run import rotate
 from qcompiler.passes.softmax.insert_lookups import InsertLookups
+from qcompiler.passes.sites.recipe import choose_recipe
 from qcompiler.pipeline import Hook, Pass, PassRun, Pipeline, diagnostics_of
 from qcompiler.plan import QuantPlan
 from qcompiler.planning import choose_plan
@@ -106,6 +107,8 @@ class _Run:
             guard = make_guard(model, source.peek(), options)
         with self.phase("normalize"):
             model = self.float_passes(model, guard)
+        recipe = choose_recipe(model, options, node_precisions(model, options), nodes_kept_float(model, options))
+        self.log.extend(recipe.diagnostics)
         with self.phase("rotate"):
             watch = RangeWatch(model, source, options)
             rotated = rotate(model, target, source, options, guard, self.hooks(), self.progress)
@@ -113,7 +116,9 @@ class _Run:
             self.runs += rotated.runs
             self.log.extend(rotated.diagnostics)
         with self.phase("equalize"):
-            equalized = equalize(model, target, source, options, guard, self.hooks(), self.progress)
+            equalized = equalize(
+                model, target, source, recipe.equalize, options, guard, self.hooks(), self.progress
+            )  # fmt: skip
             model = equalized.model
             self.runs += equalized.runs
             self.log.extend(equalized.diagnostics)
@@ -131,6 +136,8 @@ class _Run:
             histograms = {} if made.table is None else summarise(made.table.tensors, plan, sites.sources)
             self.log.extend(suggest(model, plan, source, options, self.tuning.get("sqnr")))
             plan.equalize, plan.rotate = equalized.parameters, rotated.rotations
+        if recipe.facts:
+            self.tuning["recipe"] = recipe.facts
         if rotated.facts:
             self.tuning["rotate"] = rotated.facts
         if equalized.facts:

@@ -11,6 +11,7 @@ from qcompiler.lookup import Form
 from qcompiler.target import Carrier
 
 CalibrationMethod = Literal["auto", "minmax", "percentile", "mse", "entropy"]
+EqualizeMethod = Literal["none", "auto", "os_plus", "smooth", "outlier_tune", "repq", "bounded_fold"]
 CalibrationInput = str | Path | Iterable[Mapping[str, Any]] | Any
 """A path or "module:factory", an iterable of dicts, or an onnxruntime CalibrationDataReader."""
 
@@ -24,7 +25,9 @@ class CompileOptions:
         validate: Samples to verify on; None holds back a share of `calib`.
         method: How clipping thresholds are chosen; "percentile" takes `percentile`, "auto" what measures best.
         equalize: Shift and scale channels before quantizing, at no change of the function: "none", "os_plus", "smooth"
-            (SmoothQuant), "outlier_tune", or "auto", the best at each site, kept where the outputs gain.
+            (SmoothQuant), "outlier_tune", "repq" and "bounded_fold" (norms by channel), or "auto", the best at each
+            site; all are kept only where the outputs gain. "recipe" is "bounded_fold" for vision transformers below 8
+            bits and "none" for all else.
         bias_correction: "auto" adds to each layer's bias what quantization shifts in its mean, where the outputs gain;
             "none" does not.
         rounding: Codes of weights: "nearest" to each, "gptq" (on data, errors made good by the weights still to come),
@@ -72,7 +75,7 @@ class CompileOptions:
     preprocess: str | None = None
     method: CalibrationMethod = "auto"
     percentile: float = 99.99
-    equalize: Literal["none", "auto", "os_plus", "smooth", "outlier_tune"] = "none"
+    equalize: EqualizeMethod | Literal["recipe"] = "recipe"
     bias_correction: Literal["none", "auto"] = "none"
     rounding: Literal["nearest", "gptq", "auto"] = "nearest"
     rotate: str = "none"

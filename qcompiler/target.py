@@ -28,6 +28,9 @@ class Placement:
             than those that write 32.
         min_reduction: A Conv that sums fewer products per output stays float: for depthwise ones rescaling costs more
             than integers win.
+        fused_int8_heads: Head sizes that fused INT8 attention takes; empty where there is none. A block that only the
+            FP16 one takes stays float.
+        fused_int8_tokens: Most queries or keys that it takes.
         int4_blocks: Sizes of int4 blocks along a weight's summed axis that the runtime takes, best first; empty: none.
     """
 
@@ -38,6 +41,8 @@ class Placement:
     zero_points: Literal["none", "folded", "free"] = "none"
     conv_outputs: bool = False
     min_reduction: int = 1
+    fused_int8_heads: tuple[int, ...] = ()
+    fused_int8_tokens: int = 0
     int4_blocks: tuple[int, ...] = ()
 
 

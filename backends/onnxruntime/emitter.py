@@ -9,6 +9,7 @@ from typing import Any
 import onnx_ir as ir
 
 from qcompiler.backends.onnxruntime.fold_product_scales import FoldProductScales
+from qcompiler.backends.onnxruntime.fold_quantizer_scales import FoldQuantizerScales
 from qcompiler.backends.onnxruntime.kernels import count_kernels
 from qcompiler.backends.onnxruntime.lower_blocks import LowerBlocks
 from qcompiler.backends.onnxruntime.lower_convs import LowerConvs
@@ -33,7 +34,7 @@ class OnnxruntimeEmitter:
         """Lower, tidy up, and count what runs in integer kernels."""
         from qcompiler.passes.cleanup.pipeline import cleanup_passes
 
-        passes: list[Pass] = [UnsignedActivations()] if self._unsigned else []
+        passes: list[Pass] = [FoldQuantizerScales(), *([UnsignedActivations()] if self._unsigned else [])]
         passes += [
             LowerLookups(),
             LowerBlocks(),

@@ -31,7 +31,7 @@ class FoldProductScales(Pass):
             follower = sole_consumer(node.outputs[0])
             if follower is None or follower.op_type not in ("Mul", "Div") or follower.graph is not node.graph:
                 continue
-            factor = _factor(follower, node.outputs[0])
+            factor = positive_factor(follower, node.outputs[0])
             scale = constant_array(node.inputs[2])
             if factor is None or scale is None:
                 continue
@@ -47,8 +47,8 @@ class FoldProductScales(Pass):
         return Outcome(bool(matched), tuple(matched), tuple(skipped))
 
 
-def _factor(node: ir.Node, product: ir.Value) -> np.float32 | None:
-    """What the node multiplies `product` by: a positive scalar that changes neither shape nor rank."""
+def positive_factor(node: ir.Node, product: ir.Value) -> np.float32 | None:
+    """What a Mul or Div multiplies `product` by: a positive scalar that changes neither shape nor rank; else None."""
     other = next((value for value in node.inputs if value is not product), None)
     number = scalar_constant(other)
     array = constant_array(other)

@@ -15,6 +15,7 @@ from qcompiler.backends.tensorrt.center_zero_points import CenterZeroPoints
 from qcompiler.backends.tensorrt.clip_before_quantize import ClipBeforeQuantize
 from qcompiler.backends.tensorrt.engine_script import engine_script
 from qcompiler.backends.tensorrt.index_in_float import IndexInFloat
+from qcompiler.backends.tensorrt.fused_attention import attention_blocks, describe
 from qcompiler.backends.tensorrt.legal_quantizers import LegalQuantizers
 from qcompiler.backends.tensorrt.lint import lint
 from qcompiler.backends.tensorrt.lint_rule import WEIGHTED_OPS
@@ -22,6 +23,7 @@ from qcompiler.backends.tensorrt.loop_condition import GiveLoopCondition
 from qcompiler.backends.tensorrt.operators import refused_nodes
 from qcompiler.backends.tensorrt.profiles import shape_profiles, write_profiles
 from qcompiler.backends.tensorrt.push_pairs import PushPairsBelowLayout
+from qcompiler.backends.tensorrt.scale_queries import ScaleQueries
 from qcompiler.backends.tensorrt.widen_bytes import WidenBytes
 from qcompiler.diagnostics import Diagnostic, Severity
 from qcompiler.emitter import EmitContext, Legalized
@@ -49,14 +51,18 @@ class TensorRTEmitter:
         """
         for node, message, hint in refused_nodes(model, self.target.opset):
             raise UnsupportedError(message, where=node.name or node.op_type, hint=hint)
-        write_profiles(model, shape_profiles(model, context.shapes, context.seen))
-        passes: list[Pass] = [WidenBytes(), ClipBeforeQuantize(), IndexInFloat(), CenterZeroPoints()]
-        passes += [PushPairsBelowLayout(), LegalQuantizers(), GiveLoopCondition()]
+        profiles = shape_profiles(model, context.shapes, context.seen)
+        write_profiles(model, profiles)
+        passes: list[Pass] = [WidenBytes(), ScaleQueries(), ClipBeforeQuantize(), IndexInFloat()]
+        passes += [CenterZeroPoints(), PushPairsBelowLayout(), LegalQuantizers(), GiveLoopCondition()]
         if context.carrier == "fp16":
             passes.append(CarryFloat16(samples=context.samples[:_GUARD_SAMPLES]))
         model, runs = Pipeline(passes).run(model)
         _ensure_legal(model, self.target)
-        return Legalized(model, runs, tuple(diagnostics_of(runs)), _facts(model, runs))
+        blocks = attention_blocks(model, self.target.placement, profiles, half=context.carrier == "fp16")
+        attention, findings = describe(blocks)
+        facts = _facts(model, runs) | ({"attention": attention} if attention else {})
+        return Legalized(model, runs, (*diagnostics_of(runs), *findings), facts)
 
     def extra_files(self, model: ir.Model, context: EmitContext) -> Mapping[str, bytes]:
         """build_engine.sh."""

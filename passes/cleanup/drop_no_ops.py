@@ -20,8 +20,8 @@ class DropNoOps(Pass):
     """x -> op -> y, with y = x whatever x is, becomes x.
 
     Identity, Dropout in inference, Cast to the type it has, Transpose in order, Reshape and Expand to the shape it has,
-    Concat and Sum of one, Slice and Pad of nothing. Where the graph returns y, the producer of x takes y's name; an
-    Identity stays where x is an input, a constant or another output.
+    Concat and Sum of one, Slice and Pad of nothing, Mul and Div by 1. Where the graph returns y, the producer of x
+    takes y's name; an Identity stays where x is an input, a constant or another output.
     """
 
     name: ClassVar[str] = "drop-no-ops"
@@ -58,6 +58,9 @@ def is_no_op(node: ir.Node) -> bool:
         return _keeps_shape(node, data, output)
     if op == "Slice":
         return _takes_all(node, data)
+    if op in ("Mul", "Div"):
+        one = constant_array(node.inputs[1]) if is_constant(node.inputs[1]) else None
+        return one is not None and one.ndim == 0 and one.size == 1 and bool(one == 1)
     if op == "Pad":
         pads = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
         return pads is not None and not pads.any()

@@ -1,4 +1,4 @@
-"""Shift and scale of one site from what was seen of it: OS+, SmoothQuant, shift alone, or nothing."""
+"""Shift and scale of one site from what was seen of it, by each of the methods, or nothing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from qcompiler.passes.equalize.fold_norm_scales import bounded_folds, repq
 from qcompiler.passes.equalize.fold_shift_scale import ShiftScale
-from qcompiler.passes.equalize.loss import SiteLoss
+from qcompiler.passes.equalize.loss import SiteLoss, largest_codes
 from qcompiler.passes.equalize.sample_rows import Rows
 from qcompiler.passes.sites.records import Reals, Site
-from qcompiler.precision import Precisions
+from qcompiler.precision import ALL_8_BITS, Precisions
 
 LOWEST, STEPS = 0.05, 6
 """OS+ lowers the threshold to this share of the largest magnitude, in equal ratios. An absolute bound (1 in the
@@ -42,14 +43,16 @@ def choose(site: Site, seen: Rows, rows: Reals, methods: Sequence[str], precisio
     """The best parameters of each method at this site, made from `seen`, by the error of its readers on `rows`."""
     loss = SiteLoss(site, rows, precisions)
     choice = Choice({"none": loss()})
-    for place, (method, made) in enumerate(proposals(site, seen, methods)):
+    for place, (method, made) in enumerate(proposals(site, seen, methods, precisions)):
         found = loss(_to_readers(site, made))
         if found < choice.losses.get(method, np.inf):
             choice.losses[method], choice.best[method], choice.places[method] = found, made, place
     return choice
 
 
-def proposals(site: Site, seen: Rows, methods: Sequence[str]) -> Iterator[tuple[str, ShiftScale]]:
+def proposals(
+    site: Site, seen: Rows, methods: Sequence[str], precisions: Precisions = ALL_8_BITS
+) -> Iterator[tuple[str, ShiftScale]]:
     """What is tried, in the same order for any rows.
 
     shift: z is the centre of each channel, of its bounds or of its percentiles, or its mean, which leaves no error of
@@ -58,7 +61,8 @@ def proposals(site: Site, seen: Rows, methods: Sequence[str]) -> Iterator[tuple[
     s_j = max|x_j|^alpha / max|W_j|^(1 - alpha), alpha from a few (SmoothQuant, arXiv:2211.10438, equation 4);
     between convolutions that is cross-layer equalization (Nagel et al., arXiv:1906.04721, section 4.1) by the ranges of
     activations in place of the first layer's weights.
-    smooth_shift: the same behind each shift. outlier_tune: see `_full_fold`.
+    smooth_shift: the same behind each shift. outlier_tune: see `_full_fold`. repq, bounded_fold: see
+    `fold_norm_scales`.
     """
     zero: Reals = np.zeros(site.sources)
     if "smooth" in methods:
@@ -75,6 +79,10 @@ def proposals(site: Site, seen: Rows, methods: Sequence[str]) -> Iterator[tuple[
                 yield "smooth_shift", ShiftScale(shift, _smooth(site, seen, shift, alpha))
     if "outlier_tune" in methods:
         yield "outlier_tune", _full_fold(site, seen)
+    for method, make in (("repq", repq), ("bounded_fold", bounded_folds)):
+        if method in methods:
+            for made in make(site, seen, largest_codes(site, precisions)[0]):
+                yield method, made
 
 
 def _full_fold(site: Site, seen: Rows) -> ShiftScale:

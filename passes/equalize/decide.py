@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import onnx_ir as ir
 
+from qcompiler.options import EqualizeMethod
 from qcompiler.passes.equalize.choose_shift_scale import Choice, choose, proposals
 from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScale
 from qcompiler.passes.equalize.sample_rows import Rows, sample_each
@@ -22,12 +23,13 @@ from qcompiler.precision import ALL_8_BITS, Precisions
 from qcompiler.session import Feeds
 from qcompiler.target import Target
 
-Method = Literal["none", "auto", "os_plus", "smooth", "outlier_tune"]
 METHODS: Mapping[str, tuple[str, ...]] = {
-    "auto": ("shift", "os_plus", "smooth", "smooth_shift", "outlier_tune"),
+    "auto": ("shift", "os_plus", "smooth", "smooth_shift", "outlier_tune", "bounded_fold"),
     "os_plus": ("shift", "os_plus"),
     "smooth": ("smooth",),
     "outlier_tune": ("outlier_tune",),
+    "repq": ("repq",),
+    "bounded_fold": ("bounded_fold",),
 }
 WORTH = 0.9
 """A site is rewritten where its readers lose a tenth of their error, and with added nodes only where they lose half."""
@@ -62,7 +64,7 @@ def decide(
     target: Target,
     feeds: Sequence[Feeds],
     *,
-    method: Method = "auto",
+    method: EqualizeMethod = "auto",
     float_nodes: frozenset[str] = frozenset(),
     precisions: Precisions = ALL_8_BITS,
     goal: float = 25.0,
@@ -124,7 +126,7 @@ def decide(
     if apart:
         both = {site.name: seen[site.name].merge(others[site.name]) for site in sites if site.name in taken}
         parameters = {
-            site.name: _again(site, both[site.name], choices[site.name], taken[site.name], METHODS[method])
+            site.name: _again(site, both[site.name], choices[site.name], taken[site.name], METHODS[method], precisions)
             for site in sites
             if site.name in taken
         }
@@ -166,10 +168,12 @@ def _pick(
     return made
 
 
-def _again(site: Site, seen: Rows, choice: Choice, taken: ShiftScale, methods: Sequence[str]) -> ShiftScale:
+def _again(
+    site: Site, seen: Rows, choice: Choice, taken: ShiftScale, methods: Sequence[str], precisions: Precisions
+) -> ShiftScale:
     """The same proposal made from more samples: bounds of channels grow with their number."""
     place = next(choice.places[name] for name, made in choice.best.items() if made is taken)
-    return next(islice(proposals(site, seen, methods), place, None))[1]
+    return next(islice(proposals(site, seen, methods, precisions), place, None))[1]
 
 
 def _same(one: Parameters, other: Parameters) -> bool:

@@ -13,7 +13,7 @@ from qcompiler.calibration.data import Source
 from qcompiler.calibration.first_samples import first_samples, why_not_measured
 from qcompiler.diagnostics import Diagnostic, Severity
 from qcompiler.filters import node_precisions, nodes_kept_float
-from qcompiler.options import CompileOptions
+from qcompiler.options import CompileOptions, EqualizeMethod
 from qcompiler.passes.cleanup.drop_unused import DropUnused
 from qcompiler.passes.equalize.decide import Decision, decide
 from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScale
@@ -45,6 +45,7 @@ def equalize(
     model: ir.Model,
     target: Target,
     source: Source,
+    method: EqualizeMethod,
     options: CompileOptions,
     guard: Guard,
     hooks: Sequence[Hook],
@@ -52,12 +53,15 @@ def equalize(
 ) -> Equalized:
     """Rewrite as the plan says, or as measured on the first calibration samples; held-back samples are left out.
 
+    Args:
+        method: What the options ask for, or what a recipe made of it.
+
     Raises:
         QcompileError: As reading the data or the plan.
     """
     if options.plan is not None:
         decision = Decision(from_plan(QuantPlan.load(options.plan).equalize), {"method": "plan"})
-    elif options.equalize == "none":
+    elif method == "none":
         return Equalized(model)
     elif why := why_not_measured(model, source):
         finding = Diagnostic("QC204", Severity.WARNING, "--equalize", f"nothing is rewritten: {why}")
@@ -65,7 +69,7 @@ def equalize(
     else:
         decision = decide(
             model, target, first_samples(model, source, FEEDS, held_back=options.validate is None),
-            method=options.equalize,
+            method=method,
             float_nodes=frozenset(nodes_kept_float(model, options)), precisions=node_precisions(model, options),
             goal=options.goal_sqnr, share=options.float_share, threads=options.threads,
             progress=lambda: progress.advance(1),

@@ -8,12 +8,17 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.graph import FreshNames, add_initializer, constant_array, rank, sole_consumer
+from qcompiler.graph import LAYOUT_OPS, FreshNames, add_initializer, constant_array, rank
 from qcompiler.passes.canonical.forms import form_of
 from qcompiler.passes.fold.output_channels import Array, drop_follower, per_channel
 from qcompiler.passes.sites.layers import layer_made
+from qcompiler.passes.sites.readers import find_readers
 from qcompiler.passes.sites.records import Operand
 from qcompiler.pipeline import Outcome, Pass, Skip
+
+_LAYOUT = LAYOUT_OPS | {"Slice", "Concat"}
+_MAX_STEPS = 12
+_SHARED = "the layer's output is read elsewhere too"
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,8 @@ class FoldLayerScale(Pass):
 
     LayerScale (CaiT, DINOv2) stands so in front of each residual Add: without it one node less runs, and the residual
     stream can be rotated. Codes of weights with a scale per output channel stay what they are. Products are taken in
-    float64 and rounded once; weights are never written in place.
+    float64 and rounded once; weights are never written in place. Layout operators may stand in between, as where
+    windows are put together and rolled back.
     """
 
     name: ClassVar[str] = "fold-layer-scale"
@@ -36,10 +42,12 @@ class FoldLayerScale(Pass):
                 continue
             for index in (0,) if node.op_type == "Div" else (0, 1):
                 value, constant = node.inputs[index], constant_array(node.inputs[1 - index])
-                made = layer_made(value) if constant is not None else None
+                layer = _before_layout(value) if constant is not None else None
+                made = layer_made(layer)
                 if value is None or constant is None or made is None or made[0].node.op_type != "MatMul":
                     continue
-                reason = _fold(node, value, constant, made, names)
+                alone = layer is not None and _reads_alone(node, layer)
+                reason = _fold(node, value, constant, made, names) if alone else _SHARED
                 if reason:
                     skipped.append(Skip(node.name or "", reason))
                 else:
@@ -48,13 +56,29 @@ class FoldLayerScale(Pass):
         return Outcome(bool(matched), tuple(matched), tuple(skipped))
 
 
+def _before_layout(value: ir.Value | None) -> ir.Value | None:
+    """What a layer gives, in front of layout operators: of a Concat, where its first input comes from."""
+    for _ in range(_MAX_STEPS):
+        node = None if value is None else value.producer()
+        if node is None or node.op_type not in _LAYOUT:
+            break
+        value = node.inputs[0]
+    return value
+
+
+def _reads_alone(node: ir.Node, layer: ir.Value) -> bool:
+    """Whether all that the layer gives comes to this node, channels last, and to no other."""
+    found = find_readers(layer)
+    return not found.refusal and not found.layers and [(edge.node, edge.axis) for edge in found.edges] == [(node, -1)]
+
+
 def _fold(
     node: ir.Node, value: ir.Value, constant: Array, made: tuple[Operand, Operand | None, int], names: FreshNames
 ) -> str:
     weight, bias, channels = made
     last = value.producer()
-    if last is None or sole_consumer(value) is not node or form_of(weight.node) is not None:
-        return "the layer's output is read elsewhere too"
+    if last is None or form_of(weight.node) is not None:
+        return "part of a recognised form"
     numbers = per_channel(constant, channels, 0, rank(value) or 0)
     if numbers is None:
         return "the constant is not one number for each output channel"

@@ -24,6 +24,8 @@ from qcompiler.pipeline import Outcome, Pass, Skip
 _MAX_SHAPE_ELEMENTS = 64
 _LAZY_BYTES = 1 << 20
 _LAYOUT = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast"})
+_INVENTED = "unk__"
+"""How ONNX's inference begins the names of dimensions that it knows nothing of; each is one dimension."""
 _NEVER = RANDOM_OPS | QUANTIZATION_OPS | {"Constant", "Identity"}  # drop-no-ops bypasses Identity without a copy
 
 
@@ -59,6 +61,7 @@ class _Walk:
         self.skipped: list[Skip] = []
         self.modified = False
         self._shapes: dict[ir.Value, ShapeValue | None] = {}
+        self._names: dict[str, str] = {}
         self._targets: dict[tuple[int, tuple[int, ...]], ir.Value] = {}
 
     def visit(self, graph: ir.Graph) -> None:
@@ -73,6 +76,8 @@ class _Walk:
                 self._visit_node(graph, node)
 
     def _visit_node(self, graph: ir.Graph, node: ir.Node) -> None:
+        for value in node.outputs:
+            self._rename(value)
         if node.op_type == "CastLike" and node.inputs[1] is not None and node.inputs[1].dtype is not None:
             node.op_type, kind = "Cast", node.inputs[1].dtype
             node.resize_inputs(1)
@@ -166,9 +171,27 @@ class _Walk:
                 _refine_shape(output, _broadcast(data, target.entries))
         else:
             allow_zero = bool(node.attributes.get_int("allowzero", 0))
-            _refine_shape(output, reshaped(data, target.entries, allow_zero))
+            sizes = reshaped(data, target.entries, allow_zero)
+            self._learn_names(output, sizes)
+            _refine_shape(output, sizes)
             if not is_constant(node.inputs[1]) and not (allow_zero and 0 in target.entries):
-                self._fix_target(graph, node, data, target.entries)
+                entries = [size if entry == -1 and isinstance(size, int) else entry
+                           for entry, size in zip(target.entries, sizes, strict=True)]  # fmt: skip
+                self._fix_target(graph, node, data, tuple(entries))
+
+    def _learn_names(self, value: ir.Value, entries: tuple[Entry, ...]) -> None:
+        """A name that inference invented for a dimension that has one: those behind bear it too."""
+        old = dims_of(value)
+        if old is not None and len(old) == len(entries):
+            for invented, name in zip(old, entries, strict=True):
+                if isinstance(invented, str) and invented.startswith(_INVENTED) and isinstance(name, str):
+                    self._names[invented] = name
+
+    def _rename(self, value: ir.Value) -> None:
+        dims = dims_of(value) if self._names else None
+        if dims is not None and any(entry in self._names for entry in dims):
+            value.shape = to_shape([self._names.get(entry, entry) if isinstance(entry, str) else entry
+                                    for entry in dims])  # fmt: skip
 
     def _fix_target(
         self, graph: ir.Graph, node: ir.Node, data: tuple[Entry, ...] | None, target: tuple[Entry, ...]

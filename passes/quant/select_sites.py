@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from qcompiler.graph import LAYOUT_OPS, is_constant, is_float, rank
-from qcompiler.passes.canonical.forms import Form, form_of
+from qcompiler.passes.canonical.forms import Form, Role, form_of, role_of
 from qcompiler.precision import ALL_8_BITS, Precision, Precisions
 from qcompiler.target import Placement
 
@@ -129,6 +129,8 @@ def _select(node: ir.Node, placement: Placement, precision: Precision, sites: Si
             return "its weight is computed at run time"
         if any((rank(value) or 2) < 2 for value in inputs):
             return "a product with a vector"
+        if reason := _why_fused_in_half(node, placement):
+            return reason
         _enter(node, (0, 1), {}, precision, sites)
         return ""
     weight_index = constant.index(True)
@@ -150,6 +152,28 @@ def _select(node: ir.Node, placement: Placement, precision: Precision, sites: Si
     weights = {weight_index: _channel_axis(node, weight_index, len(shape))}
     _enter(node, (1 - weight_index,), weights, precision, sites)
     return ""
+
+
+def _why_fused_in_half(node: ir.Node, placement: Placement) -> str:
+    """Why an attention product stays float: its block fits the target's fused FP16 kernel and not the INT8 one.
+
+    Both products know the head size and both lengths, so that they come to the same answer. Dynamic lengths count as
+    short.
+    """
+    role = role_of(node) if form_of(node) is Form.ATTENTION and placement.fused_int8_heads else None
+    if role not in (Role.QK, Role.PV):
+        return ""
+    left, right = (list(value.shape) if value is not None and value.shape is not None else [] for value in node.inputs)
+    if min(len(left), len(right)) < 2:
+        return ""
+    head = left[-1] if role is Role.QK else right[-1]
+    lengths = [left[-2], right[-1] if role is Role.QK else right[-2]]
+    if not isinstance(head, int) or not 16 <= head <= 256 or head % 8:
+        return ""
+    longest = max((size for size in lengths if isinstance(size, int)), default=0)
+    if head in placement.fused_int8_heads and longest <= placement.fused_int8_tokens:
+        return ""
+    return f"fused attention takes head size {head} and {longest or 'dynamic'} positions in FP16 only"
 
 
 def _select_blocks(node: ir.Node, index: int, shape: Sequence[int], placement: Placement, sites: Sites) -> str:

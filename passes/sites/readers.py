@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
 from qcompiler.graph import constant_array, is_constant, rank, sole_consumer
-from qcompiler.passes.canonical.matching import other_operand, producer
+from qcompiler.passes.canonical.matching import other_operand, producer, reduction_axes
 from qcompiler.passes.sites.records import Edge, Operand, Reader
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
@@ -27,14 +27,16 @@ class Readers:
 def find_readers(value: ir.Value, axis: int = -1) -> Readers:
     """Follow `value` to its readers.
 
-    Through Identity, Cast, Reshape, Flatten, Squeeze, Unsqueeze, Transpose, and Split, Slice, Gather along another axis
-    than that of the channels.
+    Through Identity, Cast, Reshape, Flatten, Squeeze, Unsqueeze, Transpose, and Split, Slice, Gather, ReduceMean along
+    other axes than that of the channels; through a Concat along such an axis if all its parts come from `value`, as
+    where a window is rolled.
 
     Args:
         axis: Of the channels, counted from the end.
     """
     found = Readers()
     queue = [(value, axis)]
+    joins: dict[ir.Node, dict[int, int]] = {}
     while queue and not found.refusal:
         current, where = queue.pop(0)
         if current.is_graph_output():
@@ -49,9 +51,25 @@ def find_readers(value: ir.Value, axis: int = -1) -> Readers:
                 queue += [(output, moved) for output in node.outputs]
             elif node.op_type == "Shape":
                 continue
+            elif node.op_type == "Concat" and node.domain == "":
+                parts = joins.setdefault(node, {})
+                parts[index] = where
+                if len(parts) == len(node.inputs) and _is_joined(node, parts):
+                    del joins[node]
+                    queue.append((node.outputs[0], where))
             else:
                 found.edges.append(Edge(node, index, where, _bias_beside(node, current)))
+    found.edges += [Edge(node, index, where) for node, parts in joins.items() for index, where in parts.items()]
     return found
+
+
+def _is_joined(node: ir.Node, parts: Mapping[int, int]) -> bool:
+    """Whether the channels lie at one place in all inputs of a Concat, which joins another axis."""
+    dims = rank(node.outputs[0])
+    places = set(parts.values())
+    if dims is None or len(places) != 1:
+        return False
+    return places.pop() + dims != node.attributes.get_int("axis", 0) % dims
 
 
 def value_graph(value: ir.Value) -> ir.Graph | ir.Function | None:
@@ -144,6 +162,11 @@ def axis_behind(node: ir.Node, axis: int) -> int | None:
         if taken == place:
             return None
         return place + (new_dims - dims if taken < place else 0) - new_dims
+    if node.op_type == "ReduceMean":
+        axes = reduction_axes(node)
+        if axes is None or place in (reduced := {item % dims for item in axes}):
+            return None
+        return place - sum(item < place for item in reduced) * (new_dims != dims) - new_dims
     if node.op_type in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
         return _axis_reshaped(before, after, place)
     return None

@@ -23,6 +23,8 @@ def made(body: str, outputs: str = "float y", **more: np.ndarray[Any, Any]) -> i
     constants: dict[str, np.ndarray[Any, Any]]
     constants = {"w": RANDOM.standard_normal((8, 6)).astype(np.float32), "b": np.arange(6, dtype=np.float32),
                  "c": RANDOM.uniform(0.5, 2, 6).astype(np.float32)}  # fmt: skip
+    constants |= {"grid": np.array([0, 2, 2, 6]), "back": np.array([0, 4, 6]), "two": np.array([1]),
+                  "end": np.array([9]), "zero": np.array([0]), "axis": np.array([1])}  # fmt: skip
     return canonical(build(f"m (float[N, 4, 8] x) => ({outputs}) {{ {body} }}", 17, **(constants | more)))
 
 
@@ -32,6 +34,11 @@ def made(body: str, outputs: str = "float y", **more: np.ndarray[Any, Any]) -> i
         ("a = MatMul(x, w) d = Add(b, a) y = Mul(d, c)", ["MatMul", "Add"]),
         ("a = MatMul(x, w) d = Add(a, b) y = Div(d, c)", ["MatMul", "Add"]),
         ("a = MatMul(x, w) e = Mul(c, a) y = Relu(e)", ["MatMul", "Relu"]),
+        (
+            """a = MatMul(x, w) d = Add(a, b) s = Reshape(d, grid) s1 = Slice(s, two, end, axis)
+            s2 = Slice(s, zero, two, axis) s3 = Concat<axis = 1>(s1, s2) t = Reshape(s3, back) y = Mul(t, c)""",
+            ["MatMul", "Add", "Reshape", "Slice", "Slice", "Concat", "Reshape"],
+        ),
     ],
 )
 def test_factors_go_into_weight_and_bias(body: str, left: list[str]) -> None:
@@ -47,6 +54,8 @@ def test_factors_go_into_weight_and_bias(body: str, left: list[str]) -> None:
     ("body", "outputs", "reason"),
     [
         ("a = MatMul(x, w) y = Mul(a, c) z = Relu(a)", "float y, float z", "the layer's output is read elsewhere too"),
+        ("a = MatMul(x, w) t = Transpose<perm = [1, 0, 2]>(a) y = Mul(t, c) z = Relu(a)", "float y, float z",
+         "the layer's output is read elsewhere too"),
         ("a = MatMul(x, w) y = Mul(a, rows)", "float y", "the constant is not one number for each output channel"),
         ("a = MatMul(x, w) y = Div(a, none)", "float y", "the folded weights are not finite"),
     ],

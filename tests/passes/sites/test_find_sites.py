@@ -42,7 +42,7 @@ def test_residual_edges_of_a_post_norm_bert() -> None:
     norms = [site for site in found.sites if site.kind is Kind.NORM]
     assert [len(site.edges) for site in norms] == [1, 1, 1, 1]
     assert all(edge.node.op_type == "Add" and edge.bias is not None for site in norms for edge in site.edges)
-    assert [(item.kind, item.reason) for item in found.refused] == [(Kind.NORM, "no layer reads it but ReduceMean")]
+    assert [(item.kind, item.reason) for item in found.refused] == [(Kind.NORM, "y is an output of the model")]
 
 
 def test_grouped_queries_and_gates_of_a_llama() -> None:
@@ -150,3 +150,32 @@ def test_real_models(name: str, package: str, expected: dict[str, int]) -> None:
         pytest.skip(f"{package} is not installed")
     model: ir.Model = canonical(load_model(models.load(name).path()))
     assert counts(find_sites(model)) == expected
+
+
+ROLLED = """r = Reshape(n, grid) s1 = Slice(r, two, end, axis) s2 = Slice(r, zero, two, axis)
+    c = Concat<axis = {axis}>({parts}) {tail}"""
+PLACES = {"grid": np.array([0, 2, 2, 8]), "back": np.array([0, 4, 8]), "two": np.array([1]), "end": np.array([9]),
+          "zero": np.array([0]), "axis": np.array([1])}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("axis", "parts", "reason"),
+    [(1, "s1, s2", ""), (1, "s1, s2, r", ""), (3, "s1, s2", "Concat"), (1, "s1, other", "Concat")],
+)
+def test_channels_are_followed_through_a_rolled_window(axis: int, parts: str, reason: str) -> None:
+    """Slice and Concat of one tensor, as torch.roll is exported; not where channels or another tensor are joined."""
+    tail = "t = Reshape(c, back) y = MatMul(t, w)" if axis == 1 and parts != "s1, s2, r" else "y = MatMul(c, w)"
+    width = 16 if axis == 3 else 8
+    found = norm_of("float y", ROLLED.format(axis=axis, parts=parts, tail=tail), w=normal(width, 5),
+                    other=normal(1, 1, 2, 8), **PLACES)  # fmt: skip
+    if reason:
+        assert not found.sites and reason in found.refused[0].reason
+    else:
+        assert len(found.sites) == 1 and not found.sites[0].edges and len(found.sites[0].readers) == 1
+
+
+def test_channels_are_followed_through_a_mean_of_tokens() -> None:
+    pooled = norm_of("float y", "m = ReduceMean<axes = [1], keepdims = 0>(n) y = MatMul(m, w)", w=normal(8, 5))
+    assert len(pooled.sites) == 1 and pooled.sites[0].shifts
+    over_channels = norm_of("float y", "m = ReduceMean<axes = [2], keepdims = 0>(n) y = MatMul(m, w)", w=normal(4, 5))
+    assert not over_channels.sites
