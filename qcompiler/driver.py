@@ -43,8 +43,8 @@ from qcompiler.passes.quant.quantize_states import QuantizeStates
 from qcompiler.passes.quant.quantize_weights import QuantizeWeights
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.rotate.run import rotate
-from qcompiler.passes.softmax.insert_lookups import InsertLookups
 from qcompiler.passes.sites.recipe import choose_recipe
+from qcompiler.passes.softmax.insert_lookups import InsertLookups
 from qcompiler.pipeline import Hook, Pass, PassRun, Pipeline, diagnostics_of
 from qcompiler.plan import QuantPlan
 from qcompiler.planning import choose_plan
@@ -109,6 +109,7 @@ class _Run:
             model = self.float_passes(model, guard)
         recipe = choose_recipe(model, options, node_precisions(model, options), nodes_kept_float(model, options))
         self.log.extend(recipe.diagnostics)
+        options = self.options = replace(options, equalize=recipe.equalize)
         with self.phase("rotate"):
             watch = RangeWatch(model, source, options)
             rotated = rotate(model, target, source, options, guard, self.hooks(), self.progress)

@@ -14,8 +14,8 @@ from qcompiler.backends.tensorrt.build_check import check_file
 from qcompiler.backends.tensorrt.center_zero_points import CenterZeroPoints
 from qcompiler.backends.tensorrt.clip_before_quantize import ClipBeforeQuantize
 from qcompiler.backends.tensorrt.engine_script import engine_script
-from qcompiler.backends.tensorrt.index_in_float import IndexInFloat
 from qcompiler.backends.tensorrt.fused_attention import attention_blocks, describe
+from qcompiler.backends.tensorrt.index_in_float import IndexInFloat
 from qcompiler.backends.tensorrt.legal_quantizers import LegalQuantizers
 from qcompiler.backends.tensorrt.lint import lint
 from qcompiler.backends.tensorrt.lint_rule import WEIGHTED_OPS

@@ -32,7 +32,8 @@ def compiled(
         half=np.float32(0.5),
     )  # fmt: skip
     feeds = [{"x": random.standard_normal((1, count, WIDTH)).astype(np.float32)} for _ in range(3)]
-    kept: dict[str, Any] = {"target": "orin", "verify": False, "build_check": "off", "calibration": feeds, "float_share": 0.0}
+    kept: dict[str, Any] = {"target": "orin", "verify": False, "build_check": "off", "calibration": feeds}
+    kept["float_share"] = 0.0
     return qcompiler.compile(model, **kept | options)
 
 

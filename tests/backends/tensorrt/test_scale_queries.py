@@ -15,12 +15,14 @@ from tests.equivalence import ops_of
 PAIR = "{x}1 = QuantizeLinear({x}, s, z) {x}2 = DequantizeLinear({x}1, s, z) "
 CLIPPED = "{x}1 = QuantizeLinear({x}, s, z) {x}c = Clip({x}1, lo, hi) {x}2 = DequantizeLinear({x}c, s, z) "
 SHAPES = "float[1, 2, 5, 16] q, float[1, 2, 16, 5] k, float[1, 2, 5, 16] v"
-FEEDS = {name: np.random.default_rng(place).standard_normal(shape).astype(np.float32)
-         for place, (name, shape) in enumerate({"q": (1, 2, 5, 16), "k": (1, 2, 16, 5), "v": (1, 2, 5, 16)}.items())}  # fmt: skip
+RANDOM = np.random.default_rng(0)
+SIZES = {"q": (1, 2, 5, 16), "k": (1, 2, 16, 5), "v": (1, 2, 5, 16)}
+FEEDS = {name: RANDOM.standard_normal(shape).astype(np.float32) for name, shape in SIZES.items()}
 
 
 def model_of(queries: str, scale: str, read: str = "q2", more: str = "", outputs: str = "") -> ir.Model:
-    body = f"{queries} k2 = Identity(k) a = MatMul({read}, k2) {scale} p = Softmax<axis = -1>(b) y = MatMul(p, v) {more}"
+    behind = f"{scale} p = Softmax<axis = -1>(b) y = MatMul(p, v) {more}"
+    body = f"{queries} k2 = Identity(k) a = MatMul({read}, k2) {behind}"
     model = build(
         f"m ({SHAPES}) => (float[1, 2, 5, 16] y{outputs}) {{ {body} }}", 21, s=np.float32(0.03), z=np.int8(0),
         z7=np.int8(7), lo=np.int8(-31), hi=np.int8(31), c=np.float32(0.25), four=np.float32(4),
