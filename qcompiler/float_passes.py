@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qcompiler import registry
 from qcompiler.passes.canonical.pipeline import canonical_passes
 from qcompiler.passes.normalize.pipeline import normalize_passes
 from qcompiler.passes.recurrence.pipeline import recurrence_passes, scan_passes
@@ -15,4 +16,5 @@ def form_passes(target: Target) -> list[Pass]:
         *scan_passes(), *normalize_passes(target.opset, target.native_ops),
         *canonical_passes(target.opset, target.native_ops),
         *recurrence_passes(target.scan_form),
+        *(registry.find_pass(name)() for name in target.spellings),
     ]  # fmt: skip

@@ -25,6 +25,10 @@ _BIAS_QUANTIZER = "WeightBiasQuantization"
 """onnxruntime's rewrite of a float bias to int32 divides in the scales' type: in float16, bias / (sx * sw) overflows
 beyond 65504 and the layer's output is garbage (1.31). Integers of that size are common, so it is off in such graphs."""
 
+_MANY_NODES = 10_000
+"""Nodes from which onnxruntime's rewrites and its reuse of buffers are off: both take time that grows with the square
+of the nodes. 24,000 nodes of a recurrence written out step by step load in 3 s instead of 29 (1.31)."""
+
 _SIGN_CHANGER = "QDQS8ToU8Transformer"
 """onnxruntime's retyping of int8 Q/DQ pairs forgets the output type of a pair at a graph output and then refuses its
 own graph (1.31, processors without VNNI). What we emit for onnxruntime is unsigned already."""
@@ -37,7 +41,8 @@ class Session:
         model: Left untouched.
         extra_outputs: Names of inner values to return besides the graph's outputs.
         threads: Intra-op threads; 0 lets onnxruntime choose.
-        optimize: Whether onnxruntime may rewrite the graph; False shows each node's own arithmetic.
+        optimize: Whether onnxruntime may rewrite the graph; False shows each node's own arithmetic. Graphs of very
+            many nodes are never rewritten.
 
     Raises:
         ModelError: onnxruntime refuses the model.
@@ -51,10 +56,11 @@ class Session:
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
-        options.enable_mem_reuse = True
+        many = sum(1 for _ in model.graph.all_nodes()) >= _MANY_NODES
+        options.enable_mem_reuse = not many
         # idle threads would otherwise take the cores that make histograms, or another process's
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if not optimize:
+        if many or not optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         proto, arrays = serialize_with_weights(with_outputs(model, extra_outputs), options)
         self._kept = arrays, [value.const_value for value in model.graph.initializers.values()]  # files, as long

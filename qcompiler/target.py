@@ -72,6 +72,7 @@ class Target:
         rules: One line each for `qcompile targets`: what this target enforces.
         native_ops: Standard operators newer than the common ground that the runtime takes as they are
             ("LayerNormalization", "Gelu", "RMSNormalization"); others are decomposed.
+        spellings: Names of passes that write operators as others that the runtime computes faster.
         domains: Operator domains that may stand in the emitted graph.
         int4_opset: Least opset of a graph with int4 blocks.
         int4_domain: Domain of the operator that takes them; empty for ai.onnx.
@@ -91,6 +92,7 @@ class Target:
     runtime: str = ""
     rules: tuple[str, ...] = ()
     native_ops: frozenset[str] = frozenset({"LayerNormalization"})
+    spellings: tuple[str, ...] = ()
     domains: frozenset[str] = frozenset({""})
     int4_opset: int = 0
     int4_domain: str = ""

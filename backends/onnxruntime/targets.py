@@ -6,6 +6,7 @@ from qcompiler.target import Placement, ScanForm, Target
 
 _SCAN_FORM = ScanForm(channels_last=True, chunk=32)
 _NATIVE = frozenset({"LayerNormalization", "Gelu", "HardSwish", "Mish"})
+_SPELLINGS = ("spread-softplus", "divide-in-norms", "sum-single-places")
 _INT4_BLOCKS = (32, 16)
 """MatMulNBits takes powers of two from 16 on; small blocks cost little memory and are more exact."""
 _INT4_RULE = "--bits w4a16: int4 weights in blocks of 32 in com.microsoft.MatMulNBits (not with --portable)"
@@ -28,6 +29,7 @@ ORT_CPU = Target(
     scan_form=_SCAN_FORM,
     runtime="onnxruntime >= 1.21",
     native_ops=_NATIVE,
+    spellings=_SPELLINGS,
     domains=frozenset({"", "com.microsoft"}),
     options={"activation_container": "uint8"},
     rules=(
@@ -55,6 +57,7 @@ ORT_CPU_ARM64 = Target(
     scan_form=_SCAN_FORM,
     runtime="onnxruntime >= 1.24",
     native_ops=_NATIVE,
+    spellings=_SPELLINGS,
     domains=frozenset({"", "com.microsoft"}),
     options={"activation_container": "int8"},
     rules=(

@@ -30,6 +30,7 @@ def canonical_form(path: Path, target_name: str) -> tuple[ir.Model, tuple[PassRu
         *normalize_passes(target.opset, target.native_ops),
         *canonical_passes(target.opset, target.native_ops),
         *recurrence_passes(target.scan_form),
+        *(registry.find_pass(name)() for name in target.spellings),
         *fold_passes(),
     )
     return Pipeline(passes).run(load_model(path))

@@ -1,0 +1,1 @@
+"""Recurrences over time: selective scans of state-space models, as one Scan, as fast as the runtime allows."""
