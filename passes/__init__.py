@@ -46,6 +46,8 @@ TABLE: dict[str, str] = {
     "time-first": "qcompiler.passes.recurrence.time_first:TimeFirst",
     "inline-branches": "qcompiler.passes.normalize.inline_branches:InlineBranches",
     "hoist-from-scan": "qcompiler.passes.recurrence.hoist_from_scan:HoistFromScan",
+    "sink-into-scan": "qcompiler.passes.recurrence.sink_into_scan:SinkIntoScan",
+    "gather-to-squeeze": "qcompiler.passes.recurrence.gather_to_squeeze:GatherToSqueeze",
     "spread-softplus": "qcompiler.passes.spelling.spread_softplus:SpreadSoftplus",
     "divide-in-norms": "qcompiler.passes.spelling.divide_in_norms:DivideInNorms",
     "sum-single-places": "qcompiler.passes.spelling.sum_single_places:SumSinglePlaces",

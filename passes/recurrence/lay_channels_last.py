@@ -225,6 +225,7 @@ class _Swap:
             raise ValueError(f"{value.name} has no known rank")  # checked before
         if array is not None:
             made = self.outside.constant(array[:, None] if dims == 1 else np.swapaxes(array, -1, -2).copy())
+            made.metadata_props.update(value.metadata_props)  # its role
         elif dims - timed == 1:
             made = self.outside.op("Unsqueeze", value, self.outside.ints(dims))
         else:

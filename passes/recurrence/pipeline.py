@@ -11,12 +11,14 @@ from qcompiler.passes.normalize.lift_constants import LiftConstants
 from qcompiler.passes.normalize.name_everything import NameEverything
 from qcompiler.passes.normalize.settle_shapes import SettleShapes
 from qcompiler.passes.recurrence.chunk_scan import ChunkScan
+from qcompiler.passes.recurrence.gather_to_squeeze import GatherToSqueeze
 from qcompiler.passes.recurrence.group_factors import GroupFactors
 from qcompiler.passes.recurrence.hoist_from_scan import HoistFromScan
 from qcompiler.passes.recurrence.lay_channels_last import LayChannelsLast
 from qcompiler.passes.recurrence.loop_to_scan import LoopToScan
 from qcompiler.passes.recurrence.recognise_recurrences import RecogniseRecurrences
 from qcompiler.passes.recurrence.roll_up_steps import RollUpSteps
+from qcompiler.passes.recurrence.sink_into_scan import SinkIntoScan
 from qcompiler.passes.recurrence.time_first import TimeFirst
 from qcompiler.pipeline import Pass
 from qcompiler.target import ScanForm
@@ -29,6 +31,7 @@ def scan_passes() -> tuple[Pass, ...]:
         SortNodes(),
         NameEverything(),
         InferShapes(),  # axes counted from the end
+        DropNoOps(),  # Casts between the steps
         RollUpSteps(),
         DropUnused(),
         SettleShapes(),  # how many turns a Loop takes, along which sizes
@@ -44,6 +47,10 @@ def recurrence_passes(form: ScanForm) -> tuple[Pass, ...]:
     if form.channels_last:
         layouts.append(LayChannelsLast())
     return (
+        GatherToSqueeze(),
+        SinkIntoScan(),  # before axes move: exporters' large tensors then need not be turned
+        DropNoOps(),  # copies of the state that were outputs
+        DropUnused(),
         TimeFirst(),  # the rewrites know scans along the first axis
         InferShapes(),  # with the sizes that time-first wrote on bodies
         RecogniseRecurrences(),  # before: the roles are of the model's own tensors
