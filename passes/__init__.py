@@ -48,6 +48,7 @@ TABLE: dict[str, str] = {
     "hoist-from-scan": "qcompiler.passes.recurrence.hoist_from_scan:HoistFromScan",
     "sink-into-scan": "qcompiler.passes.recurrence.sink_into_scan:SinkIntoScan",
     "gather-to-squeeze": "qcompiler.passes.recurrence.gather_to_squeeze:GatherToSqueeze",
+    "parallel-to-scan": "qcompiler.passes.recurrence.parallel_to_scan:ParallelToScan",
     "spread-softplus": "qcompiler.passes.spelling.spread_softplus:SpreadSoftplus",
     "divide-in-norms": "qcompiler.passes.spelling.divide_in_norms:DivideInNorms",
     "sum-single-places": "qcompiler.passes.spelling.sum_single_places:SumSinglePlaces",

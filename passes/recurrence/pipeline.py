@@ -16,6 +16,7 @@ from qcompiler.passes.recurrence.group_factors import GroupFactors
 from qcompiler.passes.recurrence.hoist_from_scan import HoistFromScan
 from qcompiler.passes.recurrence.lay_channels_last import LayChannelsLast
 from qcompiler.passes.recurrence.loop_to_scan import LoopToScan
+from qcompiler.passes.recurrence.parallel_to_scan import ParallelToScan
 from qcompiler.passes.recurrence.recognise_recurrences import RecogniseRecurrences
 from qcompiler.passes.recurrence.roll_up_steps import RollUpSteps
 from qcompiler.passes.recurrence.sink_into_scan import SinkIntoScan
@@ -47,6 +48,8 @@ def recurrence_passes(form: ScanForm) -> tuple[Pass, ...]:
     if form.channels_last:
         layouts.append(LayChannelsLast())
     return (
+        ParallelToScan(),
+        DropUnused(),  # the algorithm that the Scan replaces still reads what it reads
         GatherToSqueeze(),
         SinkIntoScan(),  # before axes move: exporters' large tensors then need not be turned
         DropNoOps(),  # copies of the state that were outputs

@@ -13,7 +13,7 @@ from qcompiler.graph import FreshNames, constant_array
 from qcompiler.passes.recurrence.build import Builder
 from qcompiler.passes.recurrence.each_scan import each_scan
 from qcompiler.passes.recurrence.in_step import Place, given_axis, places, without, write_in_step
-from qcompiler.passes.recurrence.over_time import elements
+from qcompiler.passes.recurrence.over_time import ELEMENTWISE, elements, rank_of
 from qcompiler.passes.recurrence.scans import Along, ScanParts, write_scan
 from qcompiler.pipeline import Outcome, Pass
 
@@ -63,6 +63,7 @@ class _Sinking:
         self.parts, self.fresh, self.graph, self.order = parts, fresh, graph, order
         self.inside = Builder(parts.body, fresh, parts.node.name or "scan")
         self.outside = Builder(graph, fresh, parts.node.name or "scan")
+        self.leaves: set[ir.Value] = set()
 
     def run(self) -> bool:
         chains = [chain for item in self.parts.outputs if (chain := self._readers(item))]
@@ -90,8 +91,9 @@ class _Sinking:
     # --- in front ----------------------------------------------------------------------------------------------------
 
     def _is_made(self, value: ir.Value, axis: int, top: ir.Value, depth: int) -> bool:
-        """Whether the value is made, by nodes that can be taken step by step, of smaller ones."""
-        if depth and _smaller(value, top):
+        """Whether the value is made, by nodes that can be taken step by step, of smaller ones: `leaves`."""
+        if depth and (value in self.leaves or _smaller(value, top)):
+            self.leaves.add(value)
             return True
         node = value.producer()
         if node is None or node.graph is not self.graph or depth > _DEEPEST or len(value.uses()) != 1:
@@ -101,12 +103,14 @@ class _Sinking:
         taken = places(node, axis)
         if taken is None or not any(place.timed for place in taken):
             return False
+        if node.op_type in ELEMENTWISE:
+            self.leaves.update(item for item in node.inputs if item is not None and _is_stretched(item, value))
         return all(self._is_made(item, _axis(place), top, depth + 1)
                    for item, place in zip(node.inputs, taken, strict=True) if item is not None and place.timed)  # fmt: skip
 
     def _in_step(self, value: ir.Value, axis: int, top: ir.Value, backwards: bool) -> ir.Value:
         node = value.producer()
-        if value is not top and _smaller(value, top):
+        if value is not top and value in self.leaves:
             return self._along(value, axis, backwards)
         assert node is not None
         taken = places(node, axis)
@@ -200,6 +204,13 @@ class _Sinking:
 def _axis(place: Place) -> int:
     assert place.axis is not None
     return place.axis
+
+
+def _is_stretched(value: ir.Value, product: ir.Value) -> bool:
+    """Whether broadcasting repeats the value, also where sizes have no names."""
+    if value.shape is None or product.shape is None or rank_of(value) != rank_of(product):
+        return False
+    return any(one == 1 and other != 1 for one, other in zip(value.shape, product.shape, strict=True))
 
 
 def _smaller(value: ir.Value, top: ir.Value) -> bool:
