@@ -49,6 +49,7 @@ TABLE: dict[str, str] = {
     "sink-into-scan": "qcompiler.passes.recurrence.sink_into_scan:SinkIntoScan",
     "gather-to-squeeze": "qcompiler.passes.recurrence.gather_to_squeeze:GatherToSqueeze",
     "parallel-to-scan": "qcompiler.passes.recurrence.parallel_to_scan:ParallelToScan",
+    "chunks-to-scan": "qcompiler.passes.recurrence.chunks_to_scan:ChunksToScan",
     "spread-softplus": "qcompiler.passes.spelling.spread_softplus:SpreadSoftplus",
     "divide-in-norms": "qcompiler.passes.spelling.divide_in_norms:DivideInNorms",
     "sum-single-places": "qcompiler.passes.spelling.sum_single_places:SumSinglePlaces",

@@ -53,10 +53,12 @@ class ScanForm:
     Attributes:
         channels_last: The state lies as [N, channels], its long axis last.
         chunk: Steps of a chunk where the recurrence can be written in matrix products; 0 keeps one step at a time.
+        steps: A model that computes all steps at once by some parallel algorithm is brought back to single steps.
     """
 
     channels_last: bool = False
     chunk: int = 0
+    steps: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qcompiler.target import Placement, ScanForm, Target
 
-_SCAN_FORM = ScanForm(channels_last=True, chunk=32)
+_SCAN_FORM = ScanForm(channels_last=True, chunk=32, steps=True)
 _NATIVE = frozenset({"LayerNormalization", "Gelu", "HardSwish", "Mish"})
 _SPELLINGS = ("spread-softplus", "divide-in-norms", "sum-single-places")
 _INT4_BLOCKS = (32, 16)

@@ -11,8 +11,8 @@ from qcompiler.passes.recurrence.roles import tensor_role, tensor_site, tensors_
 from qcompiler.pipeline import PassRun
 
 OF_RECURRENCES = (
-    "loop-to-scan", "roll-up-steps", "parallel-to-scan", "sink-into-scan", "recognise-recurrences", "group-factors", "hoist-from-scan",
-    "chunk-scan", "lay-channels-last",
+    "loop-to-scan", "roll-up-steps", "parallel-to-scan", "chunks-to-scan", "sink-into-scan", "recognise-recurrences",
+    "group-factors", "hoist-from-scan", "chunk-scan", "lay-channels-last",
 )  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from qcompiler.passes.recurrence.build import Builder, rename_to
 from qcompiler.passes.recurrence.in_step import without
 from qcompiler.passes.recurrence.observe import Array, observe
 from qcompiler.passes.recurrence.over_time import rank_of
+from qcompiler.passes.recurrence.product_roles import product_roles
+from qcompiler.passes.recurrence.roles import give_role
 from qcompiler.pipeline import Outcome, Pass, Skip
 
 _LARGEST = 4000
@@ -31,16 +33,20 @@ class ParallelToScan(Pass):
     blocks of any of them have nothing in common but what they compute. So the place is found by what reads H, the sum
     over the state with C, and by the broadcast products that z and b are, and the algorithm in between is judged by one
     run on seeded inputs against the recurrence. The guard of the compile proves it again on others.
+
+    Attributes:
+        rewrite: False gives roles and leaves the nodes.
     """
 
     name: ClassVar[str] = "parallel-to-scan"
+    rewrite: bool = True
 
     def run(self, model: ir.Model) -> Outcome:
         found = [item for node in list(model.graph) if (item := _candidate(node)) is not None]
         if not found:
             return Outcome(False)
         seen = observe(model, dict.fromkeys(value for item in found for value in item))
-        fresh, matched, skipped = FreshNames(model), list[str](), list[Skip]()
+        fresh, matched, skipped, modified = FreshNames(model), list[str](), list[Skip](), False
         outputs = [str(value.name) for value in model.graph.outputs]
         for states, one, other in found:
             site = str(states.name)
@@ -52,14 +58,18 @@ class ParallelToScan(Pass):
                     last = np.take(arrays[0], -1, axis)  # type: ignore[arg-type]
                     ends = [value for value, name in zip(model.graph.outputs, outputs, strict=True)
                             if name in seen and _equal(seen[name], last)]  # fmt: skip
-                    _write(model.graph, states, z, b, axis, ends, fresh)
+                    if self.rewrite:
+                        _write(model.graph, states, z, b, axis, ends, fresh)
+                    else:
+                        roles = product_roles(z, [b], None, None)
+                        modified |= any([give_role(value, role, site) for role, value in roles.items()])
                     matched.append(site)
                     break
             if axis < 0:
                 skipped.append(Skip(site, "what is computed for all steps at once is no linear recurrence"))
-        if matched:
+        if self.rewrite and matched:
             model.graph.sort()
-        return Outcome(bool(matched), tuple(matched), tuple(skipped))
+        return Outcome(modified or (self.rewrite and bool(matched)), tuple(matched), tuple(skipped))
 
 
 def _candidate(node: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value] | None:

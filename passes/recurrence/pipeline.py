@@ -11,6 +11,7 @@ from qcompiler.passes.normalize.lift_constants import LiftConstants
 from qcompiler.passes.normalize.name_everything import NameEverything
 from qcompiler.passes.normalize.settle_shapes import SettleShapes
 from qcompiler.passes.recurrence.chunk_scan import ChunkScan
+from qcompiler.passes.recurrence.chunks_to_scan import ChunksToScan
 from qcompiler.passes.recurrence.gather_to_squeeze import GatherToSqueeze
 from qcompiler.passes.recurrence.group_factors import GroupFactors
 from qcompiler.passes.recurrence.hoist_from_scan import HoistFromScan
@@ -48,7 +49,8 @@ def recurrence_passes(form: ScanForm) -> tuple[Pass, ...]:
     if form.channels_last:
         layouts.append(LayChannelsLast())
     return (
-        ParallelToScan(),
+        ParallelToScan(form.steps),
+        ChunksToScan(form.steps),
         DropUnused(),  # the algorithm that the Scan replaces still reads what it reads
         GatherToSqueeze(),
         SinkIntoScan(),  # before axes move: exporters' large tensors then need not be turned

@@ -12,7 +12,7 @@ from qcompiler.passes.canonical.forms import form_of
 from qcompiler.passes.recurrence.over_time import rank_of
 from qcompiler.passes.recurrence.roles import TensorRole
 
-_MOVES = LAYOUT_OPS | {"Cast", "Gather", "Slice", "Split", "Expand"}
+_MOVES = LAYOUT_OPS | {"Cast", "Gather", "Slice", "Split", "Expand", "Pad"}
 _FARTHEST = 64
 """Nodes that a search passes at most."""
 
@@ -95,6 +95,11 @@ def _exponent(decays: list[ir.Value], outside: Outside) -> ir.Value | None:
         else:
             break
     return None
+
+
+def factors_of(value: ir.Value) -> list[ir.Value]:
+    """Factors of a product outside of any step, in front of what moves them, each once."""
+    return _leaves(value, lambda item: item)
 
 
 def _leaves(value: ir.Value, outside: Outside) -> list[ir.Value]:
