@@ -17,6 +17,10 @@ _MOVES = LAYOUT_OPS | {"Cast", "Expand", "Pad", "Slice", "Gather", "CumSum", "Tr
 _CARRIES = LAYOUT_OPS | {"Cast", "Expand", "Pad"}
 _LARGEST = 400
 """Nodes of one chunked form that are looked at."""
+_MOST = 12
+"""Tensors that may be x, B or C: others are the gate, the skip and norms behind the form."""
+_FIRST = 6
+"""Steps by which most candidates are told apart."""
 _TOLERANCE = 1e-4
 
 
@@ -111,7 +115,9 @@ def _is_square(value: ir.Value | None) -> bool:
     if node is not None and node.op_type == "Trilu":
         return True
     array = constant_array(value)
-    return array is not None and array.ndim >= 2 and array.shape[-1] == array.shape[-2] and set(np.unique(array)) <= {0, 1}
+    return (
+        array is not None and array.ndim >= 2 and array.shape[-1] == array.shape[-2] and set(np.unique(array)) <= {0, 1}
+    )
 
 
 def _region(decay: ir.Value, chunk: int, order: dict[ir.Node, int]) -> Region | None:
@@ -136,7 +142,7 @@ def _region(decay: ir.Value, chunk: int, order: dict[ir.Node, int]) -> Region | 
                 factors[found] = None
     results = [value for value in inside if rank_of(value) in (3, 4) and value is not decay]
     results.sort(key=lambda value: order[maker] if (maker := value.producer()) is not None else -1)
-    return Region(decay, tuple(factors), tuple(results), chunk) if 3 <= len(factors) <= 8 else None
+    return Region(decay, tuple(factors), tuple(results), chunk) if 3 <= len(factors) <= _MOST else None
 
 
 def _is_projection(node: ir.Node) -> bool:
@@ -147,7 +153,7 @@ def _carried(value: ir.Value) -> ir.Value | None:
     """In front of what pads, repeats and moves; None for constants."""
     while (node := value.producer()) is not None and node.op_type in _CARRIES and node.inputs[0] is not None:
         value = node.inputs[0]
-    if node is not None and node.op_type == "ConstantOfShape":
+    if node is not None and node.op_type in ("ConstantOfShape", "Trilu"):
         return None
     return None if constant_array(value) is not None else value
 
@@ -166,8 +172,12 @@ def judge(region: Region, seen: dict[str, Array]) -> ChunkedForm | None:
             continue
         flat = [arrays[value].reshape(batch, length, -1) for value in (b, c)]
         for groups in (count for count in range(1, heads + 1) if heads % count == 0 and flat[0].shape[2] % count == 0):
-            y, last = recurrence(z, wide, *flat, groups)
-            place = next((value for value in reversed(region.results) if _is_y(seen.get(str(value.name)), y)), None)
+            y, _ = recurrence(*(item[:1, :_FIRST] for item in (z, wide, *flat)), groups=groups)
+            likely = [value for value in reversed(region.results) if _begins(seen.get(str(value.name)), y, length)]
+            if not likely:
+                continue
+            y, last = recurrence(z, wide, *flat, groups=groups)
+            place = next((value for value in likely if _is_y(seen[str(value.name)], y)), None)
             if place is not None:
                 width = flat[0].shape[2] // groups
                 return ChunkedForm(region.decay, x, b, c, place, heads, groups, wide.shape[2] // heads, width,
@@ -175,7 +185,7 @@ def judge(region: Region, seen: dict[str, Array]) -> ChunkedForm | None:
     return None
 
 
-def recurrence(z: Array, x: Array, b: Array, c: Array, groups: int) -> tuple[Array, Array]:
+def recurrence(z: Array, x: Array, b: Array, c: Array, *, groups: int) -> tuple[Array, Array]:
     """y [B, T, H, P] and the last state [B, H, P, N] in float64, step by step."""
     batch, length, heads = z.shape
     wide = x.astype(np.float64).reshape(batch, length, heads, -1)
@@ -190,8 +200,13 @@ def recurrence(z: Array, x: Array, b: Array, c: Array, groups: int) -> tuple[Arr
     return np.stack(rows, axis=1), state
 
 
-def _is_y(array: Array | None, y: Array) -> bool:
-    if array is None or array.ndim not in (3, 4) or array.shape[0] != y.shape[0] or array.shape[1] < y.shape[1]:
+def _begins(array: Array | None, y: Array, length: int) -> bool:
+    """Whether an array of all steps could be y, of which the first steps of one row are known."""
+    return array is not None and array.ndim in (3, 4) and array.shape[1] >= length and _is_y(array[:1, : y.shape[1]], y)
+
+
+def _is_y(array: Array, y: Array) -> bool:
+    if array.ndim not in (3, 4) or array.shape[0] != y.shape[0] or array.shape[1] < y.shape[1]:
         return False
     if array.shape[2:] not in (y.shape[2:], (y.shape[2] * y.shape[3],)) or not np.isfinite(array).all():
         return False

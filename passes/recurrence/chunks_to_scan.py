@@ -15,7 +15,8 @@ from qcompiler.passes.recurrence.chunked_form import ChunkedForm, find_regions, 
 from qcompiler.passes.recurrence.observe import Array, observe
 from qcompiler.passes.recurrence.over_time import rank_of
 from qcompiler.passes.recurrence.product_roles import product_roles
-from qcompiler.passes.recurrence.roles import TensorRole, give_role
+from qcompiler.passes.recurrence.recognise_recurrences import gate_roles
+from qcompiler.passes.recurrence.roles import TensorRole, give_roles
 from qcompiler.pipeline import Outcome, Pass, Skip
 
 _TOLERANCE = 1e-4
@@ -28,7 +29,7 @@ class ChunksToScan(Pass):
 
     The form is found around the running sums of z and judged by one run on seeded inputs against the recurrence; the
     guard of a compile proves the rewrite again. `chunk-scan` then cuts the Scan into chunks as the runtime likes them,
-    with states handed from chunk to chunk: exporters take all pairs of chunks. Roles are given before.
+    with states handed from chunk to chunk: exporters take all pairs of chunks.
 
     Attributes:
         rewrite: False gives roles and leaves the nodes.
@@ -51,10 +52,12 @@ class ChunksToScan(Pass):
                 skipped.append(Skip(site, "running sums, but no recurrence of Mamba-2"))
                 continue
             matched.append(site)
-            roles = product_roles(form.decay, [form.x], form.b, form.c) | {TensorRole.OUTPUT: form.y}
-            given = [give_role(value, role, site) for role, value in roles.items()]
-            modified |= any(given) or self.rewrite
-            if self.rewrite:
+            if not self.rewrite:
+                roles = product_roles(form.decay, form.x, form.b, form.c)
+                roles |= {TensorRole.OUTPUT: form.y, **gate_roles(form.y)}
+                modified |= give_roles(roles, site)
+            else:
+                modified = True
                 ends = [value for value in model.graph.outputs if _is_last(seen.get(str(value.name)), form.last)]
                 _write(model.graph, form, ends, fresh)
         if self.rewrite and matched:
@@ -80,13 +83,13 @@ def _write(graph: ir.Graph, form: ChunkedForm, ends: Sequence[ir.Value], fresh: 
         made = make.op("Reshape", data, make.ints(0, 0, *sizes))
         made.shape = ir.Shape([*list(value.shape or (None, None))[:2], *sizes])
         outer.append(made)
-        shape = ir.Shape([list(value.shape or (None,))[0], *sizes])
+        shape = ir.Shape([_batch(value), *sizes])
         inner.append(ir.Value(name=fresh(f"{make.stem}_{name}"), type=made.type, shape=shape))
     batch = make.op("Shape", form.decay, start=0, end=1, dtype=ir.DataType.INT64)
     size = make.op("Concat", batch, make.ints(*lead, form.head, form.width), axis=0)
     kind = np.float32 if form.decay.dtype is None else form.decay.dtype.numpy()
     first = make.op("ConstantOfShape", size, dtype=form.decay.dtype, value=ir.tensor(np.zeros(1, kind)))
-    first.shape = ir.Shape([list(form.decay.shape or (None,))[0], *lead, form.head, form.width])
+    first.shape = ir.Shape([_batch(form.decay), *lead, form.head, form.width])
     old = ir.Value(name=fresh(f"{make.stem}_state"), type=first.type, shape=first.shape)
     z, x, b, c = inner
     body = ir.Graph([old, *inner], [], nodes=[], name=fresh(f"{make.stem}_body"))
@@ -116,6 +119,10 @@ def _write(graph: ir.Graph, form: ChunkedForm, ends: Sequence[ir.Value], fresh: 
         rename_to(end, made)
     make.insert_before(maker)
     rename_to(form.y, y)
+
+
+def _batch(value: ir.Value) -> int | ir.SymbolicDim | None:
+    return None if value.shape is None else value.shape[0]
 
 
 def _padded(make: Builder, y: ir.Value, form: ChunkedForm, dims: int) -> ir.Value:

@@ -14,6 +14,7 @@ OF_RECURRENCES = (
     "loop-to-scan", "roll-up-steps", "parallel-to-scan", "chunks-to-scan", "sink-into-scan", "recognise-recurrences",
     "group-factors", "hoist-from-scan", "chunk-scan", "lay-channels-last",
 )  # fmt: skip
+_WITH_ROLES = ("recognise-recurrences", "parallel-to-scan", "chunks-to-scan")
 
 
 def recurrences(model: ir.Model, runs: Iterable[PassRun]) -> list[dict[str, Any]]:
@@ -28,7 +29,7 @@ def recurrences(model: ir.Model, runs: Iterable[PassRun]) -> list[dict[str, Any]
         if run.name not in OF_RECURRENCES:
             continue
         for site in run.outcome.matched:
-            roles = tensors.get(site, {}) if run.name == "recognise-recurrences" else {}
+            roles = tensors.get(site, {}) if run.name in _WITH_ROLES else {}
             found.append({"pass": run.name, "site": site, "result": "matched", "tensors": roles})
         found += [
             {"pass": run.name, "site": skip.where, "result": "skipped", "reason": skip.reason}

@@ -51,7 +51,7 @@ def places(node: ir.Node, axis: int) -> list[Place] | None:
     if node.op_type == "Unsqueeze":
         return None if axis in axes else [_place(data, axis - sum(item < axis for item in axes)), NOWHERE]
     kept = [place for place in range(own) if place not in axes]
-    if node.op_type == "ReduceSum" and node.attributes.get_int("keepdims", 1):
+    if node.op_type == "ReduceSum" and node.attributes.get_int("keepdims", 1) == 1:
         return None if axis in axes else [_place(data, axis), NOWHERE]
     return [_place(data, kept[axis]), NOWHERE]
 
@@ -106,8 +106,9 @@ def without(shape: ir.Shape | None, axis: int) -> ir.Shape | None:
 def _place(value: ir.Value, axis: int) -> Place:
     if axis < 0:
         return NOWHERE
-    sizes = list(value.shape or ()) or (list(value.const_value.shape) if value.const_value is not None else [])
-    return Place(axis, sizes[axis] != 1)
+    if value.shape is not None:
+        return Place(axis, value.shape[axis] != 1)
+    return Place(axis, value.const_value is None or value.const_value.shape[axis] != 1)
 
 
 def _perm(node: ir.Node, dims: int) -> list[int]:

@@ -19,8 +19,8 @@ def observe(model: ir.Model, values: Iterable[ir.Value]) -> dict[str, Array]:
     """Arrays by name, in one run of the whole model; nothing where it does not run on such inputs."""
     names = [str(value.name) for value in values]
     try:
-        session = Session(model, names, threads=1)
-        return dict(session.run(random_feeds(model)[0]))
+        feeds = random_feeds(model)[0]
+        return {**feeds, **Session(model, names, threads=1).run(feeds)}
     except (QcompileError, RuntimeError):
         return {}
     except Exception as error:  # onnxruntime's run-time errors have no common base

@@ -15,11 +15,15 @@ from qcompiler.passes.recurrence.in_step import without
 from qcompiler.passes.recurrence.observe import Array, observe
 from qcompiler.passes.recurrence.over_time import rank_of
 from qcompiler.passes.recurrence.product_roles import product_roles
-from qcompiler.passes.recurrence.roles import give_role
+from qcompiler.passes.recurrence.recognise_recurrences import gate_roles
+from qcompiler.passes.recurrence.roles import TensorRole, give_roles
+from qcompiler.passes.recurrence.step_roles import factors_of
 from qcompiler.pipeline import Outcome, Pass, Skip
 
 _LARGEST = 4000
 """Nodes of one parallel scan that are looked at."""
+_FEWEST = 7
+"""Values of the smallest algorithm, running sums in log space."""
 _TOLERANCE = 1e-4
 """Of the largest state: running sums and products of float32 in another order."""
 _FOREIGN = frozenset({"Conv", "Gemm", "Softmax", "LayerNormalization", "Scan", "Loop", "If", "Einsum", "Attention"})
@@ -45,10 +49,11 @@ class ParallelToScan(Pass):
         found = [item for node in list(model.graph) if (item := _candidate(node)) is not None]
         if not found:
             return Outcome(False)
-        seen = observe(model, dict.fromkeys(value for item in found for value in item))
+        seen = observe(model, dict.fromkeys(value for item in found for value in item.values))
         fresh, matched, skipped, modified = FreshNames(model), list[str](), list[Skip](), False
         outputs = [str(value.name) for value in model.graph.outputs]
-        for states, one, other in found:
+        for item in found:
+            (states, one, other), y, c = item.values, item.y, item.c
             site = str(states.name)
             arrays = [seen.get(str(value.name)) for value in (states, one, other)]
             axis = -1
@@ -61,8 +66,8 @@ class ParallelToScan(Pass):
                     if self.rewrite:
                         _write(model.graph, states, z, b, axis, ends, fresh)
                     else:
-                        roles = product_roles(z, [b], None, None)
-                        modified |= any([give_role(value, role, site) for role, value in roles.items()])
+                        roles = product_roles(z, b, None, c) | {TensorRole.OUTPUT: y, **gate_roles(y)}
+                        modified |= give_roles(roles, site)
                     matched.append(site)
                     break
             if axis < 0:
@@ -72,8 +77,16 @@ class ParallelToScan(Pass):
         return Outcome(modified or (self.rewrite and bool(matched)), tuple(matched), tuple(skipped))
 
 
-def _candidate(node: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value] | None:
-    """States, and the two products that they are made of."""
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """States and the two products that they are made of; y and C."""
+
+    values: tuple[ir.Value, ir.Value, ir.Value]
+    y: ir.Value
+    c: ir.Value | None
+
+
+def _candidate(node: ir.Node) -> _Candidate | None:
     states = _summed(node)
     if states is None or states.shape is None or states.producer() is None:
         return None
@@ -95,7 +108,11 @@ def _candidate(node: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value] | None:
             return None
         waiting += [item for item in maker.inputs if item is not None]
     places = list(leaves)
-    return (states, places[0], places[1]) if len(places) == 2 and len(seen) > 6 else None
+    if len(places) != 2 or len(seen) < _FEWEST:
+        return None
+    operands = node.inputs if node.op_type == "MatMul" else _factors(node.inputs[0])
+    gates = [leaf for item in operands if item is not None and item is not states for leaf in factors_of(item)]
+    return _Candidate((states, places[0], places[1]), node.outputs[0], gates[0] if len(gates) == 1 else None)
 
 
 def _is_float(value: ir.Value) -> bool:
@@ -217,8 +234,8 @@ def _inner(name: str, like: ir.Value, axis: int) -> ir.Value:
     return ir.Value(name=name, type=like.type, shape=without(like.shape, axis))
 
 
-def _factors(value: ir.Value) -> list[ir.Value]:
-    node = value.producer()
+def _factors(value: ir.Value | None) -> list[ir.Value]:
+    node = None if value is None else value.producer()
     return [] if node is None else [item for item in node.inputs if item is not None]
 
 
@@ -235,11 +252,12 @@ def _zeros(make: Builder, like: ir.Value, axis: int, factors: Sequence[ir.Value]
         if isinstance(size, int):
             parts.append(make.ints(size))
             continue
-        known = (item for item in factors if rank_of(item) == len(sizes) and item.shape and item.shape[place] != 1)
-        parts.append(make.op("Shape", next(known, like), start=place, end=place + 1, dtype=ir.DataType.INT64))
+        whole = (item for item in factors if rank_of(item) == len(sizes) and item.shape and item.shape[place] != 1)
+        parts.append(make.op("Shape", next(whole, like), start=place, end=place + 1, dtype=ir.DataType.INT64))
     kind = np.float32 if like.dtype is None else like.dtype.numpy()
-    if all(isinstance(size, int) for place, size in enumerate(sizes) if place != axis):
-        return make.constant(np.zeros([int(size) for place, size in enumerate(sizes) if place != axis], kind))
+    known = [size for place, size in enumerate(sizes) if place != axis and isinstance(size, int)]
+    if len(known) == len(sizes) - 1:
+        return make.constant(np.zeros(known, kind))
     shape = make.op("Concat", *parts, axis=0)
     made = make.op("ConstantOfShape", shape, dtype=like.dtype, value=ir.tensor(np.zeros(1, kind)))
     made.shape = without(like.shape, axis)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from qcompiler.graph import LAYOUT_OPS, all_nodes
 from qcompiler.passes.canonical.forms import Form, form_of
-from qcompiler.passes.recurrence.roles import TensorRole, give_role
+from qcompiler.passes.recurrence.roles import TensorRole, give_role, give_roles
 from qcompiler.passes.recurrence.scans import ScanParts, read_scan
 from qcompiler.passes.recurrence.step_roles import NO_EXPONENTIAL, Step, step_roles
 from qcompiler.pipeline import Outcome, Pass, Skip
@@ -42,9 +42,8 @@ class RecogniseRecurrences(Pass):
                 continue
             site, roles, output = item
             if output is not None:
-                roles |= {TensorRole.OUTPUT: output, **_gate(output)}
-            given = [give_role(value, role, site) for role, value in roles.items()]
-            modified |= any(given)
+                roles |= {TensorRole.OUTPUT: output, **gate_roles(output)}
+            modified |= give_roles(roles, site)
             matched.append(site)
         for first, last in _conv_states(model.graph):
             modified |= give_role(first, TensorRole.FIRST_CONV_STATE, str(last.name))
@@ -138,7 +137,7 @@ def _mul_operands(value: ir.Value | None) -> list[ir.Value]:
     return [item for item in node.inputs if item is not None] if node is not None and node.op_type == "Mul" else []
 
 
-def _gate(output: ir.Value) -> dict[TensorRole, ir.Value]:
+def gate_roles(output: ir.Value) -> dict[TensorRole, ir.Value]:
     """z and y * silu(z), a few nodes behind y."""
     value = output
     for _ in range(_FARTHEST):

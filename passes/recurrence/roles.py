@@ -7,7 +7,7 @@ of a bidirectional block) bears the site of the first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 
 import onnx_ir as ir
@@ -53,6 +53,11 @@ def give_role(value: ir.Value, role: TensorRole, site: str) -> bool:
         return False
     value.metadata_props.update({ROLE_KEY: role.value, SITE_KEY: site})
     return True
+
+
+def give_roles(roles: Mapping[TensorRole, ir.Value], site: str) -> bool:
+    """The roles of one scan; whether any is new."""
+    return any([give_role(value, role, site) for role, value in roles.items()])  # noqa: C419, all of them
 
 
 def tensors_with_roles(model: ir.Model) -> Iterator[ir.Value]:

@@ -105,8 +105,8 @@ class _Sinking:
             return False
         if node.op_type in ELEMENTWISE:
             self.leaves.update(item for item in node.inputs if item is not None and _is_stretched(item, value))
-        return all(self._is_made(item, _axis(place), top, depth + 1)
-                   for item, place in zip(node.inputs, taken, strict=True) if item is not None and place.timed)  # fmt: skip
+        timed = [(item, place) for item, place in zip(node.inputs, taken, strict=True) if place.timed]
+        return all(item is not None and self._is_made(item, _axis(place), top, depth + 1) for item, place in timed)
 
     def _in_step(self, value: ir.Value, axis: int, top: ir.Value, backwards: bool) -> ir.Value:
         node = value.producer()
@@ -149,7 +149,7 @@ class _Sinking:
         value, axis = output.outer, output.axis
         chain, kept = list[_Reader](), 0
         while len(chain) < _DEEPEST and len(value.uses()) == 1 and not value.is_graph_output():
-            use = value.uses()[0]
+            use = next(iter(value.uses()))
             given = given_axis(use.node, use.idx, axis) if use.node.graph is self.graph else None
             taken = None if given is None else places(use.node, given)
             if given is None or taken is None or not all(

@@ -59,7 +59,7 @@ def step_roles(step: Step) -> dict[TensorRole, ir.Value] | str:
     found[TensorRole.STEP] = steps[0]
     if len(rates) == 1:
         found[TensorRole.DECAY] = rates[0]
-    along, across = _parted(given, _state_axis(step))
+    along, across = parted(given, _state_axis(step))
     sides = [[leaf for value in side for leaf in _leaves(value, step.outside) if leaf is not steps[0]]
              for side in (along, across)]  # fmt: skip
     for role, side in zip((TensorRole.INPUT_GATE, TensorRole.SCAN_INPUT), sides, strict=True):
@@ -150,7 +150,7 @@ def _state_axis(step: Step) -> int:
     return -1
 
 
-def _parted(value: ir.Value, axis: int) -> tuple[list[ir.Value], list[ir.Value]]:
+def parted(value: ir.Value, axis: int) -> tuple[list[ir.Value], list[ir.Value]]:
     """Factors that vary along the axis, and the others."""
     waiting, parts = [value], (list[ir.Value](), list[ir.Value]())
     while waiting:
