@@ -39,7 +39,7 @@ def test_product_and_sum(bias: bool) -> None:
         model_of(length=WIDTH + 1),
         model_of(length="n"),
         model_of(", pads = [1, 1]"),
-        model_of(", auto_pad = \"SAME_UPPER\""),
+        model_of(', auto_pad = "SAME_UPPER"'),
         model_of(inner=2),
     ],
     ids=["longer", "unknown", "padded", "same", "grouped"],
