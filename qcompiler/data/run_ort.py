@@ -171,84 +171,9 @@ def run_inputs(session: Any, source: str, destination: str | None) -> int:
         print(f"{name}: {array.dtype} {list(array.shape)}")
     if destination:
         np.savez(destination, **outputs)
-<<<<<<< HEAD
     return 0
 
 
-=======
-
-
-def stream_inputs(session: Any, source: str | None, destination: str | None) -> int:
-    """One run a step; outputs of all steps side by side, states after the last."""
-    states = pair_states(session)
-    if source is None or not states:
-        what = "--stream needs a file of inputs" if states else "the graph carries no state"
-        sys.exit(f"run_ort.py: {what}")
-    given = read_inputs(source)
-    items = {item.name: item for item in session.get_inputs()}
-    missing = [name for name in items if name not in given and name not in states]
-    if missing:
-        sys.exit(f"run_ort.py: {source} lacks {', '.join(missing)}")
-    axes = {name: time_axis(items[name], given[name]) for name in items if name not in states}
-    steps = {given[name].shape[axis] for name, axis in axes.items() if axis is not None}
-    if len(steps) > 1:
-        sys.exit(f"run_ort.py: the inputs have {', '.join(map(str, sorted(steps)))} steps")
-    in_time = [name for name, axis in axes.items() if axis is not None] or list(axes)
-    batch = next((given[name].shape[0] for name in in_time if given[name].ndim), 1)
-    feeds = {name: given[name] if name in given else zeros(items[name], batch) for name in states}
-    kept: dict[str, list[Any]] = {}
-    start, count = time.perf_counter(), max(steps, default=1)
-    for step in range(count):
-        for name, axis in axes.items():
-            feeds[name] = given[name] if axis is None else np.take(given[name], [step], axis)
-        outputs = run(session, feeds)
-        feeds.update((name, outputs[after]) for name, after in states.items())
-        for name in outputs.keys() - set(states.values()):
-            kept.setdefault(name, []).append(outputs[name])
-    print(f"{count} steps, {(time.perf_counter() - start) * 1e3 / count:.2f} ms each")
-    along = next((axis for axis in axes.values() if axis is not None), 1)
-    joined = {name: np.concatenate(arrays, min(along, arrays[0].ndim - 1)) for name, arrays in kept.items()}
-    write_outputs({**joined, **{after: feeds[name] for name, after in states.items()}}, destination)
-    return 0
-
-
-def pair_states(session: Any) -> dict[str, str]:
-    """Input to output of each state, by name: past_x and present_x, x_in and x_out, x and new_x, next_x, x_next."""
-    outputs = {item.name for item in session.get_outputs()}
-    found = {}
-    for item in session.get_inputs():
-        name = item.name
-        names = [f"{name}_out", f"new_{name}", f"next_{name}", f"{name}_next"]
-        if name.startswith("past"):
-            rest = name[len("past") :]
-            names = [f"present{rest}", f"present{rest.replace('_key_values', '', 1)}", *names]
-        if name.endswith("_in"):
-            names.insert(0, f"{name[:-3]}_out")
-        match = next((other for other in names if other in outputs), None)
-        if match is not None:
-            found[name] = match
-    return found
-
-
-def time_axis(item: Any, array: Any) -> int | None:
-    """The axis that is 1 long in the graph and longer in the array."""
-    axes = [
-        axis for axis, size in enumerate(item.shape or []) if size == 1 and axis < array.ndim and array.shape[axis] > 1
-    ]
-    return axes[-1] if axes else None
-
-
-def zeros(item: Any, batch: int) -> Any:
-    """A first state: the first size that varies is the batch, others grow from nothing."""
-    kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64,
-             "tensor(int8)": np.int8, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64}  # fmt: skip
-    if item.type not in kinds:
-        sys.exit(f"run_ort.py: a first state of {item.type} must be given: {item.name}")
-    sizes = [size if isinstance(size, int) else 0 if axis else batch for axis, size in enumerate(item.shape)]
-    return np.zeros(sizes, kinds[item.type])
-
-
->>>>>>> 3bc2878 (State-space models as exporters write them: tests)
 def replay(session: Any, check: bool) -> int:
     """golden/: outputs against those of the compile, each within its tolerance."""
     golden = HERE / "golden"
