@@ -28,7 +28,7 @@ def clipping(name: str, test: TestSet) -> list[Row]:
 
     Thresholds are percentiles of the layer's probabilities on the first calibration sample of each batch.
     """
-    from benchmarks.softmax_tables import compiled, scores
+    from benchmarks.softmax_tables import compiled, run
 
     model = models.load(name)
     result = compiled(model, 0)
@@ -45,7 +45,7 @@ def clipping(name: str, test: TestSet) -> list[Row]:
             graph = result.reference.clone()
             for tensor, held in seen.items():
                 _cut(graph, tensor, np.concatenate(held), share, what)
-            rows.append({"model": name, "what": what, "share": share, "scores": scores(model, test, graph)})
+            rows.append({"model": name, "what": what, "share": share, "scores": run(model, test, graph)[1]})
             print(name, what, share, rows[-1]["scores"], file=sys.stderr, flush=True)
     return rows
 

