@@ -12,7 +12,7 @@ from qcompiler.bench.regions import Region
 ASSUMPTIONS = (
     "every kernel reaches the board's peak rates, at its highest clocks and with nothing else running: the times are "
     "lower bounds, and no Jetson was measured",
-    "what one kernel writes the next reads from memory: the 4 MB cache of the GPU keeps nothing between kernels",
+    "what one kernel writes the next reads from memory: the GPU's cache of 2 to 4 MB keeps nothing between kernels",
     "fused are elementwise nodes behind what makes their input, Q into what precedes and DQ into what follows it",
     "attention is not fused: its scores are written and read, which a fused kernel saves",
     "layout changes that move nothing are free, a Transpose is a kernel, and launching a kernel costs nothing (it "

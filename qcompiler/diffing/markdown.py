@@ -40,6 +40,8 @@ def plain_markdown(text: str) -> str:
     """Names hold characters that Markdown reads as marks."""
     for mark in "\\`*_[]<>|#":
         text = text.replace(mark, f"\\{mark}" if mark not in "<>" else {"<": "&lt;", ">": "&gt;"}[mark])
+    if text[:2] in ("+ ", "- "):  # a sign that it came or went, no list within the list
+        text = f"\\{text}"
     return text.replace("-&gt;", "→").replace("@", "@\u200b")  # no mentions of users
 
 

@@ -15,6 +15,7 @@ import pytest
 
 import qcompiler
 from qcompiler import cli
+from qcompiler.diffing.markdown import plain_markdown
 from qcompiler.errors import ExitCode
 from tests.building import build
 from tests.diffing.pairs import edited, renamed, scaled
@@ -116,6 +117,11 @@ def test_markdown_opens_what_decides(place: Path, capsys: Capture) -> None:
     assert out.startswith("### ❌ `heavier.onnx`\n\n**differs in weights (weights 1)**")
     assert "<details open><summary>weights: 1 change</summary>" in out
     assert out.count("<details") == out.count("</details>") == 1
+
+
+@pytest.mark.parametrize("sign", ["+", "-"])
+def test_a_sign_before_a_finding_is_no_list_in_markdown(sign: str) -> None:
+    assert plain_markdown(f"{sign} QC501 a-b + c") == f"\\{sign} QC501 a-b + c"
 
 
 class _Page(HTMLParser):

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.chromium import Browser, chromium, find_chromium
 from qcompiler.html_report.extras import Extras
 from qcompiler.html_report.page import render
-from tests.html_report.chromium import Browser, chromium, find_chromium
 from tests.html_report.made_page import EMPTY, large_page, small_page
 
 PROGRAM = find_chromium()
