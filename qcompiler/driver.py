@@ -28,7 +28,6 @@ from qcompiler.evaluation.compare import Comparison, compare_emitted, missed_gat
 from qcompiler.evaluation.layers import layer_outputs
 from qcompiler.filters import node_precisions, nodes_kept_float
 from qcompiler.float_passes import form_passes
-from qcompiler.lookup_report import levels_of
 from qcompiler.memory import release_freed
 from qcompiler.options import CompileOptions
 from qcompiler.passes.equalize.run import equalize
@@ -192,7 +191,6 @@ class _Run:
             seconds=self.seconds,
             gates=(*missed_gates(verification.items(), options), *undone_passes(self.runs, options)),
             certificates=guard.kept(),
-            levels=levels_of(plan),
             histograms=histograms,
             rewritten=rewritten,
         )

@@ -9,7 +9,6 @@ import onnx_ir as ir
 from qcompiler.lookup import NODE_KEY
 from qcompiler.passes.softmax.level_quantizers import quantizer_of
 from qcompiler.passes.softmax.tables import composed, largest_error
-from qcompiler.plan import QuantPlan
 
 if TYPE_CHECKING:
     from qcompiler.result import CompileResult
@@ -42,18 +41,6 @@ def lookup_rows(result: CompileResult) -> list[dict[str, Any]]:
                 **{key: found.get(key) for key in _MEASURED},
             })  # fmt: skip
     return rows
-
-
-def levels_of(plan: QuantPlan) -> dict[str, list[float]]:
-    """Tensor (with its heads, where these differ) to its levels as they stand in the graph, rising."""
-    found = {}
-    for tensor, lookup in plan.lookups.items():
-        grid = plan.tensors.get(tensor) if lookup.form == "integer" else None
-        for levels in dict.fromkeys(lookup.heads):
-            heads = [str(index) for index, item in enumerate(lookup.heads) if item == levels]
-            name = tensor if len(heads) == len(lookup.heads) else f"{tensor}, heads {' '.join(heads)}"
-            found[name] = sorted({_figure(value) for value in composed(levels, lookup.top, grid)})
-    return found
 
 
 _MEASURED = ("error", "error_exact", "by_kind", "rows", "measured_on", "histogram")

@@ -27,7 +27,7 @@ SCHEMA = "qcompile-report/1"
 def report_document(result: CompileResult) -> dict[str, Any]:
     """The report; free of times and paths, so it is hashed with the rest of the bundle."""
     graphs = {"float": result.reference, "model": result.model, "host": result.host}
-    document = {
+    return {
         "schema": SCHEMA,
         "target": result.target.name,
         "source": result.source.replace("\\", "/").rpartition("/")[2],
@@ -46,9 +46,6 @@ def report_document(result: CompileResult) -> dict[str, Any]:
         "diagnostics": [item.to_json() for item in result.diagnostics],
         "gates": list(result.gates),
     }
-    if result.levels:
-        document["levels"] = [{"name": name, "levels": plain(list(found))} for name, found in result.levels.items()]
-    return document
 
 
 def graph_document(model: ir.Model) -> dict[str, Any]:

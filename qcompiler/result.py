@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,6 @@ class CompileResult:
         certificates: Proofs that the float rewrites kept the function, in order.
         histograms: Of the quantized tensors, in few bins; empty where the plan was given.
         rewritten: Channel ranges of layers' inputs that equalization or rotation changed.
-        levels: Tensor to the numbers that its codes stand for, where those come from a table.
     """
 
     source: str
@@ -66,7 +65,6 @@ class CompileResult:
     certificates: tuple[Certificate, ...] = ()
     histograms: Mapping[str, HistogramSummary] = field(default_factory=dict)
     rewritten: tuple[ChannelChange, ...] = ()
-    levels: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write the bundle; nothing is left behind where that fails.

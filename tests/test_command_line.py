@@ -18,13 +18,14 @@ CHANGES: dict[str, Any] = {
     "target": "orin", "calib": "calib.npz", "validate": Path("held"), "preprocess": "imagenet", "carrier": "fp32",
     "rotate": "heads,down", "goal_sqnr": 31.25, "float_share": 0.05, "bits": "w6a6", "bits_file": Path("bits.toml"),
     "portable": True, "include": ("a b", "-c"), "exclude": ("/head/.*", "$x"), "exclude_op": ("Conv", "Gemm"),
-    "plan": Path("plan.json"), "min_sqnr": 12.345678901, "min_cosine": -0.5, "max_samples": 7,
+    "plan": Path("plan.json"), "min_sqnr": 12.345678901, "min_cosine": -0.5, "max_samples": 7, "softmax_bits": 5,
     "shapes": {"x:0": ((1, 3), (2, 3), (4, 3)), "y": ((5,), (5,), (5,))}, "passes": ("-fold-affine", "+sum-to-add"),
     "verify": False, "strict": True, "seed": 9,
 }  # fmt: skip
-_WORDS = {name: [word for word in get_args(kind) if word not in (getattr(CompileOptions(), name), "percentile")]
-          for name, kind in get_type_hints(CompileOptions).items() if get_origin(kind) is Literal}  # fmt: skip
-CHANGES |= {name: words[-1] for name, words in _WORDS.items()}
+_WORDS = {name: [word for part in (kind, *get_args(kind)) if get_origin(part) is Literal for word in get_args(part)
+                 if word not in (getattr(CompileOptions(), name), "percentile")]
+          for name, kind in get_type_hints(CompileOptions).items() if name not in CHANGES}  # fmt: skip
+CHANGES |= {name: words[-1] for name, words in _WORDS.items() if words}
 
 
 def parsed(line: str) -> CompileOptions:

@@ -10,7 +10,8 @@ from qcompiler.html_report.figures import count
 
 _ORDER = ("source", "samples", "held_back", "method", "percentile", "notes", "fingerprint")
 _TUNED = {"equalize": "Equalization", "rotate": "Rotation", "bias_correction": "Bias correction",
-          "rounding": "Rounding of weights"}  # fmt: skip
+          "rounding": "Rounding of weights", "softmax": "Softmax levels",
+          "states": "States of recurrences"}  # fmt: skip
 
 
 def calibration(document: Mapping[str, Any]) -> Markup:

@@ -2,7 +2,7 @@
 
 const drawHistograms = (place) => {
   const [width, height] = [256, 84];
-  const levels = Object.fromEntries(data.levels.map((item) => [item.name, item.levels]));
+  const levels = Object.fromEntries(data.tables.map((item) => [item.tensor, item.levels]));
   const items = data.histograms.map(([name, low, high, first, last, clipped, counts], index) => ({
     name, low, high, first, last, clipped, counts, index,
     top: Math.max(Math.abs(low), Math.abs(high)), reach: Math.max(Math.abs(first), Math.abs(last)),

@@ -14,6 +14,7 @@ from qcompiler.html_report.costs import costs
 from qcompiler.html_report.elements import Markup, items, note, section, tag
 from qcompiler.html_report.extras import Extras, extras_of
 from qcompiler.html_report.fidelity import layer_rows, layers, needs_script, outputs
+from qcompiler.html_report.lookup_rows import table_rows
 from qcompiler.html_report.rewrites import certificates, passes
 from qcompiler.html_report.summary import summary
 from qcompiler.html_report.verdict import TITLES, verdict_of
@@ -42,7 +43,7 @@ def render(document: Mapping[str, Any], extras: Extras) -> str:
     links = [tag("a", name, href=f"#{key}") for key, name in _headings(sections)]
     data = {
         "layers": layer_rows(document), "nodes": extras.nodes, "histograms": extras.histograms,
-        "channels": extras.channels, "levels": document.get("levels", []),
+        "channels": extras.channels, "tables": table_rows(document),
     }  # fmt: skip
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -62,7 +63,7 @@ def render(document: Mapping[str, Any], extras: Extras) -> str:
 
 def _sections(document: Mapping[str, Any], extras: Extras) -> list[Markup]:
     wanted = {
-        "map": extras.nodes, "activations": extras.histograms, "levels": document.get("levels"),
+        "map": extras.nodes, "activations": extras.histograms, "levels": document.get("lookup_tables"),
         "channels": extras.channels,
     }  # fmt: skip
     drawn = [
@@ -84,7 +85,8 @@ _DRAWN = (
      "Magnitudes that calibration saw, counts on a logarithmic scale; the line is where the codes end and clipping "
      "begins."),
     ("levels", "Lookup-table levels", "level-tables",
-     "Tensors whose codes stand for numbers of a table, such as what a softmax gives."),
+     "What a softmax gives, where it goes to few levels through a table: the levels, over what calibration saw of the "
+     "values above 0 (counts on a logarithmic scale)."),
     ("channels", "Channel ranges", "channel-ranges",
      "What layers read, channel by channel, before and after equalization or rotation, on the same few samples; each "
      "drawn over its own largest magnitude, since that is what one scale has to span."),

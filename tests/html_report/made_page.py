@@ -53,3 +53,14 @@ EMPTY: dict[str, Any] = {
     "check": {}, "passes": [], "certificates": [], "diagnostics": [], "gates": [],
 }  # fmt: skip
 """A report in which everything holds and little happened."""
+
+
+def lookup_table(tensor: str = "softmax") -> dict[str, Any]:
+    """A row of `lookup_tables`."""
+    levels = [0.0, 0.02, 0.5, 1.0]
+    return {
+        "name": "table", "tensor": tensor, "layer": tensor, "heads": [0, 2], "kind": "tan", "bits": 4,
+        "form": "integer", "alpha": 1.0, "centre": 0.1, "d": 1.0, "levels": levels, "exact_levels": levels,
+        "largest_error": 0.01, "error": 0.012, "error_exact": 0.01, "by_kind": {"tan": 0.012, "uniform": 0.05},
+        "rows": 9, "measured_on": "P V", "histogram": {"counts": [5, 0, 2, 1], "top": 0.9, "zeros": 3},
+    }  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.chromium import Browser, chromium, find_chromium
 from qcompiler.html_report.extras import Extras
 from qcompiler.html_report.page import render
-from tests.html_report.made_page import EMPTY, large_page, small_page
+from tests.html_report.made_page import EMPTY, large_page, lookup_table, small_page
 
 PROGRAM = find_chromium()
 pytestmark = pytest.mark.skipif(
@@ -153,8 +153,7 @@ def test_histograms_are_sorted_and_searched(browser: Browser, page: Path) -> Non
 
 def test_level_tables_and_the_copy_button(browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "report.html"
-    levels = [{"name": "softmax", "levels": [0.0, 0.02, 0.5, 1.0]}]
-    file.write_text(render({**EMPTY, "levels": levels}, Extras()), encoding="utf-8")
+    file.write_text(render({**EMPTY, "lookup_tables": [lookup_table()]}, Extras()), encoding="utf-8")
     browser.open(file)
     assert browser.run("document.querySelectorAll('#level-cards line').length") == 4
     browser.run("document.querySelector('button.copy').click(), new Promise((act) => setTimeout(act, 300))")

@@ -16,14 +16,17 @@ import pytest
 
 from qcompiler.calibration.layer_ranges import ChannelChange, LayerInput
 from qcompiler.calibration.observers import ChannelRanges
+from qcompiler.driver import compile_model
 from qcompiler.html_report import assets
 from qcompiler.html_report.channel_bars import BARS, DRAWN, channel_bars
 from qcompiler.html_report.extras import Extras
 from qcompiler.html_report.page import render, report_html
 from qcompiler.html_report.verdict import verdict_of
+from qcompiler.options import CompileOptions
 from qcompiler.report import report_document
 from tests.conftest import MakeResult
-from tests.html_report.made_page import EMPTY, large_page, small_compile, small_page
+from tests.html_report.made_page import EMPTY, large_page, lookup_table, small_compile, small_page
+from tests.small_models import block_batches, transformer_block
 
 _VOID = ("meta", "br", "input")
 
@@ -73,7 +76,7 @@ def test_data_of_the_charts(page: str) -> None:
     assert data["layers"].keys() == {"model.onnx", "host.onnx"}
     assert all(len(item[6]) == 64 for item in data["histograms"]) and data["histograms"]
     assert data["channels"] and data["channels"][0]["before"]["spread"] > data["channels"][0]["after"]["spread"]
-    assert data["levels"] == []
+    assert data["tables"] == []
 
 
 def test_it_needs_no_network(page: str) -> None:
@@ -105,7 +108,7 @@ def test_names_cannot_become_markup() -> None:
     nodes = {"operators": [evil], "reasons": [], "precisions": [], "rows": rows, "islands": []}
     document = {
         **EMPTY, "source": evil, "gates": [evil], "float": [{"name": evil, "op": evil, "reason": evil}],
-        "levels": [{"name": evil, "levels": [0.0, 1.0]}], "command": evil,
+        "lookup_tables": [lookup_table(evil)], "command": evil,
         "diagnostics": [{"code": "QC1", "severity": "warning", "where": evil, "message": evil, "hint": evil}],
         "passes": [{"name": evil, "options": evil, "matched": 1, "skipped": 1, "reasons": {evil: 1}, "undone": evil}],
     }  # fmt: skip
@@ -116,12 +119,15 @@ def test_names_cannot_become_markup() -> None:
     assert data_of(made)["nodes"]["rows"] == rows
 
 
-def test_level_tables_are_shown_where_there_are_any(make_result: MakeResult) -> None:
-    plain, tabled = make_result(), make_result(levels={"softmax": [0.0, 0.01, 0.5, 1.0]})
-    assert "levels" not in report_document(plain) and 'id="levels"' not in report_html(plain, report_document(plain))
-    document = report_document(tabled)
-    assert document["levels"] == [{"name": "softmax", "levels": [0.0, 0.01, 0.5, 1.0]}]
-    assert 'id="level-tables"' in report_html(tabled, document)
+def test_lookup_tables_of_a_compile_are_shown(page: str) -> None:
+    assert 'id="levels"' not in page
+    options = CompileOptions(calib=block_batches(), softmax="tan", softmax_bits=4, build_check="off")
+    result = compile_model(transformer_block(), options)
+    made = report_html(result, report_document(result))
+    (table,) = data_of(made)["tables"]
+    assert 'id="level-tables"' in made
+    assert len(table["levels"]) == 16 and sum(table["counts"]) > 0
+    assert table["words"].startswith("tan (TanQ), 4 bits, largest level ")
 
 
 @pytest.mark.parametrize(
