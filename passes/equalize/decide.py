@@ -102,24 +102,26 @@ def decide(
         choices[site.name] = choose(site, seen[site.name], others[site.name].rows, METHODS[method], precisions)
         progress()
     tried = {name: _pick(sites, choices, METHODS[method], nodes) for name, nodes in POLICIES.items()}
-    free, costly = tried["no_nodes"], {name: made for name, made in tried.items() if POLICIES[name]}
-    costly = {name: made for name, made in costly.items() if not _same(made, free)}
+    free = _with_and_without_values(sites, {"no_nodes": tried["no_nodes"]})
+    costly = {name: made for name, made in tried.items() if POLICIES[name] and not _same(made, tried["no_nodes"])}
+    costly = _with_and_without_values(sites, costly)
+    tried = free | costly
     best, measured = "none", dict[str, Measured]()
-    if free or costly:
+    if tried:
         trials = Trials(
             model, target, sites, seen, shown, judges, float_nodes=float_nodes, precisions=precisions, goal=goal,
             share=share, threads=threads,
         )  # fmt: skip
-        measured = trials.measure({"none": {}} | ({"no_nodes": free} if free else {}))
+        measured = trials.measure({"none": Parameters(), **free})
         progress()
-        if free and measured["no_nodes"].gains(measured["none"], GAIN):
-            best = "no_nodes"
+        for name in free:
+            if measured[name].gains(measured[best], GAIN):
+                best = name
         if costly and measured[best].tuned < goal:
-            more = trials.measure(costly)
-            for name, found in more.items():
-                if found.gains(measured[best], GAIN_NODES):
+            measured |= trials.measure(costly)
+            for name in costly:
+                if measured[name].gains(measured[best], GAIN_NODES if best == "none" or best in free else GAIN):
                     best = name
-                measured[name] = found
             progress()
     taken = tried.get(best, {})
     parameters = taken
@@ -166,6 +168,20 @@ def _pick(
         if best is not None:
             made[site.name] = choice.best[best]
     return made
+
+
+def _with_and_without_values(sites: Sequence[Site], tried: Mapping[str, Parameters]) -> dict[str, Parameters]:
+    """Each set, where it has any, and without the values of attention: their shift passes through probabilities, which
+    on a coarse grid do not sum to one, and no loss of the output projection shows that."""
+    values = {site.name for site in sites if site.kind is Kind.VALUE}
+    found: dict[str, Parameters] = {}
+    for name, made in tried.items():
+        others = {site: item for site, item in made.items() if site not in values}
+        if made:
+            found[name] = made
+        if others and len(others) < len(made):
+            found[f"{name}_but_values"] = others
+    return found
 
 
 def _again(

@@ -16,10 +16,11 @@ def add_input(graph: ir.Graph, name: str, shape: Sequence[int | None]) -> ir.Val
     return value
 
 
-def surround(node: ir.Node, form: Sequence[int], whole: bool, names: FreshNames) -> tuple[str, str]:
+def surround(node: ir.Node, form: Sequence[int], mixed: bool, names: FreshNames) -> tuple[str, str]:
     """x -> Q -> DQ -> Where(.., x)   becomes   x - z -> / s -> Q -> DQ -> * s -> Where(.., x - z); names of z and s.
 
-    Where `whole`, z comes back too: the readers get x.
+    Where `mixed`, z comes back behind the products that read x: as in the rewritten model it does not pass through
+    probabilities, which on a coarse grid sum to anything but one.
     """
     value, graph = node.inputs[0], node.graph
     assert value is not None and isinstance(graph, ir.Graph)
@@ -40,28 +41,31 @@ def surround(node: ir.Node, form: Sequence[int], whole: bool, names: FreshNames)
     node.replace_input_with(0, scaled.outputs[0])
     back = made("Mul", real, factor)
     graph.insert_after(last, back)
-    if whole:
-        restored = made("Add", back.outputs[0], shift)
-        graph.insert_after(back, restored)
-        back = restored
     for where in readers:
         for index, read in enumerate(where.inputs):
             if read is real:
                 where.replace_input_with(index, back.outputs[0])
-            elif read is value and not whole:
+            elif read is value:
                 where.replace_input_with(index, moved.outputs[0])
+        for product in where.outputs[0].consumers() if mixed else ():
+            _add(product, shift, names)
     return str(shift.name), str(factor.name)
 
 
 def add_behind(node: ir.Node, form: Sequence[int], names: FreshNames) -> str:
     """node -> readers   becomes   node -> + offset -> readers; the name of the offset."""
+    assert isinstance(node.graph, ir.Graph)
+    free: list[int | None] = [None] * len(form)
+    offset = add_input(node.graph, names(f"{node.name}/offset"), free)
+    _add(node, offset, names)
+    return str(offset.name)
+
+
+def _add(node: ir.Node, offset: ir.Value, names: FreshNames) -> None:
     value, graph = node.outputs[0], node.graph
     assert isinstance(graph, ir.Graph)
-    free: list[int | None] = [None] * len(form)
-    offset = add_input(graph, names(f"{node.name}/offset"), free)
     output = names(f"{value.name}/moved")
     add = make_node("Add", [value, offset], output=output, dtype=value.dtype, shape=value.shape)
     value.replace_all_uses_with(add.outputs[0], replace_graph_outputs=True)
     add.replace_input_with(0, value)
     graph.insert_after(node, add)
-    return str(offset.name)

@@ -238,7 +238,10 @@ class Trials:
         if node is None or value is None or 1 not in self._plan.nodes.get(str(node.name), ()):
             return None
         sizes = list(value.shape) if value.shape is not None else []
-        form = [size if isinstance(size, int) else 1 for size in (*sizes[1:-2], 1, *sizes[-1:])]
+        inner = (*sizes[1:-2], 1, *sizes[-1:])
+        form = [size if isinstance(size, int) else 1 for size in inner]
+        if len(unknown := [place for place, size in enumerate(inner) if not isinstance(size, int)]) == 1:
+            form[unknown[0]] = site.channels // math.prod(form)  # exporters leave the number of heads symbolic
         if math.prod(form) not in (site.channels, site.sources):
             return None
         self._heads[str(value.name)] = tuple(form)

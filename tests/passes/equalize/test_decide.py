@@ -42,14 +42,15 @@ def test_planted_outliers_go(method: str) -> None:
     model = planted(canonical(vit(1)))
     decision = decide(model, TARGET, FEEDS, method=method, threads=1)  # type: ignore[arg-type]
     facts = decision.facts
-    assert facts["taken"] == "no_nodes"
+    taken = facts["taken"]
+    assert taken in ("no_nodes", "no_nodes_but_values")
     assert facts["added_nodes"] == 0
-    assert facts["sqnr"]["no_nodes"] > facts["sqnr"]["none"] + (6 if method != "smooth" else 3)
+    assert facts["sqnr"][taken] > facts["sqnr"]["none"] + (6 if method != "smooth" else 3)
     rewritten = model.clone()
     FoldShiftScale(decision.parameters).run(rewritten)
     assert largest_error(model, rewritten, FEEDS[0]) < 1e-5
     again = decide(rewritten, TARGET, FEEDS, method="auto", threads=1)
-    assert again.facts["sqnr"]["none"] == pytest.approx(facts["sqnr"]["no_nodes"], abs=1.5)
+    assert again.facts["sqnr"]["none"] == pytest.approx(facts["sqnr"][taken], abs=1.5)
 
 
 def test_a_second_shift_finds_nothing_to_move() -> None:

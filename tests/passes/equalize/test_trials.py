@@ -18,8 +18,9 @@ from qcompiler.passes.quant.make_plan import make_plan
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.quant.switched_model import SwitchedModel, decibels
 from qcompiler.passes.sites.find import find_sites
-from qcompiler.passes.sites.records import Site
+from qcompiler.passes.sites.records import Kind, Site
 from qcompiler.plan import QuantPlan
+from qcompiler.precision import Precision, Precisions
 from qcompiler.registry import find_target
 from qcompiler.session import Feeds
 from tests.architectures import WIDTH, bert, canonical, llama, vit
@@ -91,3 +92,39 @@ def test_nothing_given_is_the_float_model() -> None:
     sites = list(find_sites(model).sites)
     trials = Trials(model, TARGET, sites, sample_rows(model, sites, FEEDS), FEEDS, FEEDS, threads=1)
     assert trials._switched.given({}).noise(()) == 0
+
+
+@pytest.mark.parametrize("build", [vit, bert])
+def test_a_shift_of_values_does_not_pass_through_coarse_probabilities(build: Callable[[int], ir.Model]) -> None:
+    """With 4 bits the rows of probabilities do not sum to one: the shift comes back behind the product."""
+    model, four = canonical(build(1)), Precisions(Precision(8, 4))
+    sites = [site for site in find_sites(model).sites if site.kind is Kind.VALUE]
+    parameters = {site.name: ShiftScale(np.full(site.sources, 3.0), np.ones(site.sources)) for site in sites}
+    seen = sample_rows(model, sites, FEEDS)
+    trials = Trials(model, TARGET, sites, seen, FEEDS, FEEDS, precisions=four, threads=1)
+    trial = trials._trial(parameters)
+
+    real = rewritten(model, parameters)
+    chosen = select_sites(real, TARGET.placement, (), four)
+    table = calibrate(real, sorted(set(chosen.sources.values())), FEEDS, threads=1)
+    plan = make_plan(real, TARGET, chosen, candidates(table.tensors, chosen.steps)[2.0])
+    wanted = SwitchedModel(real, plan, FEEDS, threads=1)
+    products = [name for name in plan.nodes if name not in plan.weights]
+    scales = {name: float(quant.scale) for name, quant in plan.tensors.items()}
+    measured = decibels(trial.session.noise(products, trial.scales[2.0]))
+    assert measured == pytest.approx(decibels(wanted.noise(products, scales)), abs=0.5)
+    assert measured < decibels(trials._trial({}).session.noise(products, trials._scales[2.0])) - 1
+
+
+def test_a_symbolic_number_of_heads_is_inferred() -> None:
+    model = canonical(vit(1))
+    site = next(site for site in find_sites(model).sites if site.kind is Kind.VALUE)
+    trials = Trials(model, TARGET, [site], sample_rows(model, [site], FEEDS), FEEDS, FEEDS, threads=1)
+    tensor = trials._product(site)
+    value = next(value for node in model.graph for value in node.inputs if value is not None and value.name == tensor)
+    form = trials._heads[str(tensor)]
+    assert value.shape is not None
+    value.shape = ir.Shape([size if place in (0, 3) else f"s{place}" for place, size in enumerate(value.shape)])
+    trials._heads.clear()
+    assert trials._product(site) == tensor
+    assert trials._heads[str(tensor)] == form
