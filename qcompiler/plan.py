@@ -19,6 +19,8 @@ from qcompiler.lookup import Lookup
 from qcompiler.scheme import Granularity, PerAxis, PerBlock, PerTensor, QuantScheme, TensorQuant
 
 SCHEMA = "qcompile-plan/1"
+ROUNDINGS = ("gptq", "gptq-fitted")
+"""How codes of a weight may be chosen on data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class QuantPlan:
         nodes: Node name to the indices of the activation inputs that read quantized values.
         outputs: Node name to the quantization of its output, for all its readers, which read it as float.
         biases: Node name to what is added to its bias, by output channel (bias correction).
-        rounding: Node name to how the codes of its weight were chosen on data ("gptq"); absent: each the nearest.
+        rounding: Node name to how codes of its weight were chosen on data (of `ROUNDINGS`); absent: the nearest.
         codes: Node name to these codes, in the shape of the weight. Not in the JSON: made anew from the data.
         floats: Node or tensor name to the reason why it stays float.
         groups: Tensors that share one scale (inputs of a Concat).
@@ -188,9 +190,10 @@ def _finite(numbers: Any, where: str) -> list[float]:
 
 
 def _rounding(word: Any, weighted: bool, where: str) -> str:
-    if word != "gptq" or not weighted:
-        raise UsageError(f"a node with a weight has the rounding 'gptq' or none, not {word!r}", where=where)
-    return "gptq"
+    if word not in ROUNDINGS or not weighted:
+        hint = f"one of {', '.join(ROUNDINGS)}, or none"
+        raise UsageError(f"no rounding {word!r} of a weight", where=where, hint=hint)
+    return str(word)
 
 
 def _rotate_from_json(entry: dict[str, Any]) -> dict[str, Any]:

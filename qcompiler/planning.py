@@ -125,12 +125,13 @@ def _given_plan(model: ir.Model, target: Target, batches: Split | Source, option
         raise UsageError("the plan's weights were rounded on data", where=str(options.plan),
                          hint="give the data with --calib, or take the rounding of nodes out of the plan")  # fmt: skip
     if plan.rounding:
-        plan.codes, skipped = codes_on_data(
-            model, plan, target, batches, only=list(plan.rounding), threads=options.threads
-        )
-        if skipped:
-            reason = next(iter(skipped))
-            raise UsageError(f"a weight that the plan rounds on data cannot be: {reason}", where=str(options.plan))
+        for way in sorted({*plan.rounding.values()}):
+            only = [name for name, own in plan.rounding.items() if own == way]
+            found, skipped = codes_on_data(model, plan, target, batches, ways=[way], only=only, threads=options.threads)
+            plan.codes |= found[way]
+            if skipped:
+                reason = next(iter(skipped))
+                raise UsageError(f"a weight that the plan rounds on data cannot be: {reason}", where=str(options.plan))
     else:
         for _ in batches:
             pass
@@ -156,7 +157,7 @@ def _round_weights(
     found = round_weights(
         model, made.plan, target, batches, options.rounding, threads=options.threads, progress=progress
     )
-    made.plan.codes, made.plan.rounding = found.codes, dict.fromkeys(found.codes, "gptq")
+    made.plan.codes, made.plan.rounding = found.codes, dict.fromkeys(found.codes, found.way)
     made.facts["rounding"] = found.facts
 
 

@@ -61,9 +61,10 @@ def test_taken_where_other_samples_gain() -> None:
     result = compiled(feeds(32))
     facts = result.facts["plan"]["rounding"]
     assert facts["taken"]
-    assert facts["sqnr_gain"] > 3
+    assert facts["sqnr_gain"][facts["way"]] > 3
+    assert facts["way"] == max(facts["sqnr_gain"], key=facts["sqnr_gain"].get)
     assert (facts["layers"], facts["judged_on"], facts["skipped"]) == (2, 7, {})
-    assert result.plan.rounding == {"a": "gptq", "b": "gptq"}
+    assert result.plan.rounding == dict.fromkeys("ab", facts["way"])
     assert result.plan.codes["a"].shape == (WIDTH, 32)
     fresh = feeds(6, seed=2)
     model = build(TEXT, **WEIGHTS)
@@ -100,7 +101,7 @@ def test_samples_that_judge_do_not_choose() -> None:
     target = find_target("ort-cpu")
 
     def codes(samples: list[Feeds]) -> Any:
-        return codes_on_data(model, plan, target, source(model, samples), threads=1)[0]["a"]
+        return codes_on_data(model, plan, target, source(model, samples), threads=1)[0]["gptq-fitted"]["a"]
 
     odd: list[Feeds] = [{"x": 50 * feed["x"]} if index % 4 == 3 else feed for index, feed in enumerate(given)]
     np.testing.assert_array_equal(codes(given), codes(odd))
@@ -120,6 +121,13 @@ def test_a_plan_passed_back_with_its_data_gives_the_same_graph(bits: str, tmp_pa
     plan = saved(first, tmp_path)
     second = compiled(feeds(32), "nearest", plan=plan)
     assert second.plan.to_json() == first.plan.to_json()
+    document = json.loads(plan.read_text())
+    other = ({"gptq", "gptq-fitted"} - {document["nodes"]["a"]["rounding"]}).pop()
+    document["nodes"]["a"]["rounding"] = other
+    plan.write_text(json.dumps(document))
+    third = compiled(feeds(32), "nearest", plan=plan)
+    assert not np.array_equal(third.plan.codes["a"], first.plan.codes["a"])
+    np.testing.assert_array_equal(third.plan.codes["b"], first.plan.codes["b"])
     ours, theirs = of_graph(first), of_graph(second)
     assert ours.keys() == theirs.keys()
     for name, array in ours.items():
@@ -147,7 +155,7 @@ def test_pairs_fit_the_kernels() -> None:
     assert not any(array.dtype == np.uint8 and array.ndim == 2 for array in of_graph(result).values())
     plan = result.plan
     plan.weights["a"][1] = replace(plan.weights["a"][1], scale=plan.weights["a"][1].scale * np.float32(0.8))
-    codes = codes_on_data(model, plan, find_target("ort-cpu"), source(model, given), threads=1)[0]["a"]
+    codes = codes_on_data(model, plan, find_target("ort-cpu"), source(model, given), threads=1)[0]["gptq-fitted"]["a"]
     assert pairs_fit(codes, 0)
     assert not pairs_fit(quantize(WEIGHTS["wa"], plan.weights["a"][1]), 0)
 
@@ -184,6 +192,6 @@ def test_json_names_the_rounding_only() -> None:
 
 def test_a_diff_names_the_layers() -> None:
     plan = compiled(feeds(32), "gptq").plan
-    other = replace(plan, rounding={"a": "gptq"})
+    other = replace(plan, rounding={"a": plan.rounding["a"]})
     assert [item.facts["nodes"] for item in plan_changes(plan, other, 0.01)] == [["b"]]
     assert plan_changes(plan, plan, 0.01) == []
