@@ -142,7 +142,7 @@ def test_a_stream_equals_a_reference_in_numpy(target: str, tmp_path: Path) -> No
         codes = {name: state_codes(moved[name], quant.scale) for name, quant in quants.items()}
         assert all(np.abs(stream.states[name].astype(int) - codes[name]).max() <= 1 for name in codes)
         same += [(stream.states[name] == codes[name]).mean() for name in codes]
-        np.testing.assert_allclose(found["out"], wanted["out"], atol=1e-5)
+        np.testing.assert_allclose(found["out"], wanted["out"], rtol=1e-5, atol=1e-4)
         states = {name: dequantize(stream.states[name], quants[name]) for name in codes}
     assert np.mean(same) > 0.999  # a code may differ where two float sums round apart
     assert float(np.abs(TOKENS).max()) > 1  # they move the states
