@@ -15,7 +15,8 @@ const pagedList = (list, status, page, drawRow, noun) => {
     items = found;
     shown = 0;
     list.replaceChildren();
-    status.textContent = found.length === total ? `${total} ${noun}` : `${found.length} of ${total} ${noun}`;
+    const words = total === 1 ? noun.replace(/s$/, "") : noun;
+    status.textContent = found.length === total ? `${total} ${words}` : `${found.length} of ${total} ${words}`;
     grow();
   };
   return { show, more };

@@ -29,9 +29,9 @@ def test_counts_are_those_of_even_bins_and_no_outlier_is_lost() -> None:
 
 def test_reach_and_share_clipped() -> None:
     data = np.linspace(0, 1, 10_001, dtype=np.float32)
-    found = summarise({"x": Histogram().observe(data)}, plan_with(0.5 / 127), {})["x"]
-    assert found.reach == pytest.approx((-0.5, 0.5))
-    assert found.clipped == pytest.approx(0.5, abs=1e-3)
+    found = summarise({"x": Histogram().observe(data)}, plan_with(0.25 / 127), {})["x"]
+    assert found.reach == pytest.approx((-0.25, 0.25))
+    assert found.clipped == pytest.approx(0.75, abs=1e-3)
     found = summarise({"x": Histogram().observe(data)}, plan_with(1.2 / 255, -128), {})["x"]
     assert found.reach == pytest.approx((0.0, 1.2))
     assert found.clipped == 0.0

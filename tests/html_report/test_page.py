@@ -90,6 +90,10 @@ def test_same_compile_same_bytes(page: str) -> None:
     assert small_page() == page
 
 
+def test_what_was_measured_holds_no_times() -> None:
+    assert "seconds" not in json.dumps(report_document(small_compile())["facts"])
+
+
 def test_times_and_paths_stay_out(make_result: MakeResult, tmp_path: Path) -> None:
     result = make_result(source=str(tmp_path / "m.onnx"))
     document = report_document(result)
