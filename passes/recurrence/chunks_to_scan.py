@@ -11,7 +11,8 @@ import onnx_ir as ir
 
 from qcompiler.graph import FreshNames
 from qcompiler.passes.recurrence.build import Builder, rename_to
-from qcompiler.passes.recurrence.chunked_form import ChunkedForm, find_regions, judge
+from qcompiler.passes.recurrence.chunk_regions import find_regions
+from qcompiler.passes.recurrence.chunked_form import ChunkedForm, judge
 from qcompiler.passes.recurrence.observe import Array, observe
 from qcompiler.passes.recurrence.over_time import rank_of
 from qcompiler.passes.recurrence.product_roles import product_roles
