@@ -11,21 +11,17 @@ import onnx_ir as ir
 import pytest
 
 from qcompiler.driver import compile_model
-from qcompiler.equivalence import EquivalenceGuard
 from qcompiler.options import CompileOptions
-from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScale
 from qcompiler.passes.rotate.rotations import KINDS, PASSES, found_sites
 from qcompiler.passes.sites.explain import canonical_form
 from qcompiler.passes.sites.find import find_sites
-from qcompiler.passes.sites.records import Site
-from qcompiler.pipeline import Pass, Pipeline
 from qcompiler.session import Feeds
 from tests.equivalence import random_feeds
+from tests.proving import proven, shifted_and_scaled
 from tests.torch_nets import NETS
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
-RANDOM = np.random.default_rng(4)
 OPSETS = {"torchscript": (13, 17), "dynamo": (18, 23)}
 FAST = ("vit", "decoder_without_cache", "bert", "gpt2")
 CASES = [
@@ -64,21 +60,6 @@ def exported(name: str, exporter: str, opset: int, path: Path) -> Path:
     return path
 
 
-def proven(model: ir.Model, rewrite: Pass, count: int) -> ir.Model:
-    """The model behind a rewrite that its certificate lets stand, at so many places."""
-    guard = EquivalenceGuard([feeds_of(model, seed) for seed in (3, 4)], threads=1, double=True)
-    result, (run,) = Pipeline([rewrite], (), guard).run(model)
-    assert not run.undone
-    assert len(run.outcome.matched) == count
-    assert guard.certificates[-1].holds and guard.certificates[-1].arithmetic != "float32"
-    return result
-
-
-def moved(site: Site) -> ShiftScale:
-    shift = RANDOM.standard_normal(site.sources) if site.shifts else np.zeros(site.sources)
-    return ShiftScale(shift, np.exp(RANDOM.standard_normal(site.sources)))
-
-
 @pytest.mark.parametrize(("name", "exporter", "opset"), CASES)
 @pytest.mark.filterwarnings("ignore")
 def test_sites_are_what_a_person_counts_and_every_rewrite_is_proven(
@@ -92,13 +73,13 @@ def test_sites_are_what_a_person_counts_and_every_rewrite_is_proven(
         assert Counter(site.kind.value for site in found.sites) == net.sites
         assert sum(len(site.edges) for site in found.sites) == net.edges
         assert {kind: len(sites) for kind, sites in found_sites(model).items()} == net.rotations
-    every = {site.name: moved(site) for site in found.sites}
-    result = proven(model.clone(), FoldShiftScale(every), len(every))
+    feeds = [feeds_of(model, seed) for seed in (3, 4)]
+    result = proven(model.clone(), shifted_and_scaled(model), len(found.sites), feeds)
     assert Counter(site.kind.value for site in find_sites(result).sites)["norm"] == net.sites["norm"]
     result = model.clone()
     for kind in KINDS:
         if count := net.rotations.get(kind, 0):
-            result = proven(result, PASSES[kind](), count)
+            result = proven(result, PASSES[kind](), count, feeds)
             assert not PASSES[kind]().run(result.clone()).modified, "a second run changes nothing"
 
 
