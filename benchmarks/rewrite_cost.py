@@ -107,7 +107,8 @@ def main() -> int:
             row = compiled(model, variant, "orin", folder)
             verdicts.append(f"orin, {model}, {variant}: {row.get('verdict') or row.get('error')}")
             print(verdicts[-1], file=sys.stderr, flush=True)
-    text = f"{table(found)}\n\n{machine.describe()}\n\n" + "\n".join(verdicts) + "\n"
+    facts = "; ".join(f"{name} {value}" for name, value in machine.describe().items())
+    text = f"{table(found)}\n\n{facts}\n\n" + "\n".join(verdicts) + "\n"
     (OUT / "table.md").write_text(text)
     print(text)
     return int(any("error" in row for rows in found.values() for row in rows))
