@@ -134,8 +134,8 @@ class _Run:
             plan, self.tuning = made.plan, made.facts
             self.log.extend(made.diagnostics)
             histograms = {} if made.table is None else summarise(made.table.tensors, plan, sites.sources)
-            self.log.extend(suggest(model, plan, source, options, self.tuning.get("sqnr")))
             plan.equalize, plan.rotate = equalized.parameters, rotated.rotations
+            self.log.extend(suggest(model, plan, source, options, self.tuning.get("sqnr")))
         if recipe.facts:
             self.tuning["recipe"] = recipe.facts
         if rotated.facts:

@@ -29,7 +29,8 @@ def suggest(
         model: As it was quantized, in float.
         sqnr: Of the outputs in dB, where it was measured.
     """
-    if options.equalize != "none" or options.plan is not None or sqnr is None or sqnr >= options.goal_sqnr:
+    asked = options.equalize not in ("none", "recipe") or options.plan is not None or plan.equalize
+    if asked or sqnr is None or sqnr >= options.goal_sqnr:
         return []
     sites = [
         item

@@ -17,7 +17,7 @@ def test_explain_names_matches_and_reasons(tmp_path: Path, capsys: pytest.Captur
     ir.save(bert(1), path)
     assert main(["passes", "--explain", str(path)]) == 0
     text = capsys.readouterr().out
-    assert "no layer reads it but ReduceMean" in text
+    assert "y is an output of the model" in text
     assert "residual edge to r_0" in text
     assert text.splitlines()[-1] == "matched: 1 activation, 2 norm, 1 value-output; skipped: 1"
     assert "can be rotated: 1 heads, 1 down, 1 scores; skipped: 3" in text.splitlines()
@@ -28,7 +28,7 @@ def test_explain_names_matches_and_reasons(tmp_path: Path, capsys: pytest.Captur
     assert document["matched"][0]["edges"] == ["r_0"]
     assert document["rotations"]["counts"] == {"heads": 1, "down": 1, "scores": 1}
     assert {item["kind"] for item in document["rotations"]["skipped"]} == {"residual"}
-    assert document["skipped"][0]["reason"] == "no layer reads it but ReduceMean"
+    assert document["skipped"][0]["reason"] == "y is an output of the model"
 
 
 def test_a_model_that_is_not_there_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
