@@ -116,9 +116,9 @@ def _method(value: Any, where: str) -> str:
 
 
 def _rotations(value: Any, where: str) -> str:
-    """One of none, auto, all, or kinds separated by commas."""
+    """One of recipe, none, auto, all, or kinds separated by commas."""
     words = [word.strip() for word in _text(value, where).split(",")]
-    known = ROTATIONS if len(words) > 1 else ("none", "auto", "all", *ROTATIONS)
+    known = ROTATIONS if len(words) > 1 else ("recipe", "none", "auto", "all", *ROTATIONS)
     for word in words:
         if word not in known:
             raise UsageError(f"unknown value {word!r}", where=where, hint=f"one of {', '.join(known)}")

@@ -108,7 +108,7 @@ class _Run:
             model = self.float_passes(model, guard)
         recipe = choose_recipe(model, options, node_precisions(model, options), nodes_kept_float(model, options))
         self.log.extend(recipe.diagnostics)
-        options = self.options = replace(options, equalize=recipe.equalize)
+        options = self.options = replace(options, equalize=recipe.equalize, rotate=recipe.rotate)
         with self.phase("rotate"):
             watch = RangeWatch(model, source, options)
             rotated = rotate(model, target, source, options, guard, self.hooks(), self.progress)

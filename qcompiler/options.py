@@ -34,7 +34,8 @@ class CompileOptions:
             or "auto", gptq where the outputs gain.
         rotate: Before equalizing, rotate what layers hand to one another, at no change of the function: "none", "auto"
             (the kinds that gain at the outputs), "all", or kinds separated by commas: "residual", "heads", and with
-            added nodes "down", "gated", "scores".
+            added nodes "down", "gated", "scores". "recipe" is, where a recurrence's output is gated (Mamba), "gated" if
+            the outputs gain, and "none" for all else.
         zero_points: "auto" gives one-sided tensors (of ReLU, GELU, Softmax) a zero point, where the target's kernels or
             the biases behind take it at no cost; "none" keeps all grids symmetric.
         states: "int8" carries the states of recurrences from call to call as codes with one scale each: inputs and
@@ -78,7 +79,7 @@ class CompileOptions:
     equalize: EqualizeMethod | Literal["recipe"] = "recipe"
     bias_correction: Literal["none", "auto"] = "none"
     rounding: Literal["nearest", "gptq", "auto"] = "nearest"
-    rotate: str = "none"
+    rotate: str = "recipe"
     zero_points: Literal["none", "auto"] = "auto"
     states: Literal["float", "int8"] = "float"
     search: Literal["fast", "full"] = "fast"

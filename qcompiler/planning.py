@@ -150,7 +150,7 @@ def _round_weights(
     source = batches.source if isinstance(batches, Split) else batches
     assert options.rounding != "nearest"
     if why := why_not_measured(model, source):
-        finding = Diagnostic("QC206", Severity.WARNING, "--rounding", f"weights are rounded to the nearest: {why}")
+        finding = Diagnostic("QC208", Severity.WARNING, "--rounding", f"weights are rounded to the nearest: {why}")
         made.diagnostics = (*made.diagnostics, finding)
         return
     release_freed()

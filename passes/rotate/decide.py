@@ -23,6 +23,8 @@ from qcompiler.precision import ALL_8_BITS, Precisions
 from qcompiler.session import Feeds
 from qcompiler.target import Target
 
+MEASURED: Mapping[str, tuple[Kind, ...]] = {"auto": KINDS, "recipe": ("gated",)}
+"""Words that ask for a measurement, with the kinds that take part."""
 IN_FRONT: tuple[Kind, ...] = ("down", "gated")
 """Kinds that stand in front of single layers, which are measured first."""
 WORTH_NODES = 0.5
@@ -67,6 +69,8 @@ def decide(
     whose readers lose half of their error. Nothing is taken that leaves the outputs worse than no rotation. The full
     search also tries other signs.
 
+    "recipe": the same with "gated" alone.
+
     "all", or kinds separated by commas: these at every site, unmeasured.
 
     Args:
@@ -80,9 +84,10 @@ def decide(
     quantized = {name for name, read in chosen.items() if read}
     sites = _worth_rotating(found_sites(model), quantized)
     facts: dict[str, Any] = {"how": how, "found": {kind: len(names) for kind, names in sites.items()}}
-    if how != "auto":
+    if how not in MEASURED:
         taken = tuple(Rotation(kind, tuple(sites[kind])) for kind in wanted_kinds(how) if kind in sites)
         return Decision(taken, facts | _described(model, taken))
+    sites = {kind: names for kind, names in sites.items() if kind in MEASURED[how]}
     if not sites or not feeds:
         return Decision((), facts)
     for kind in IN_FRONT:

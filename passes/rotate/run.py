@@ -14,7 +14,7 @@ from qcompiler.diagnostics import Diagnostic, Severity
 from qcompiler.filters import node_precisions, nodes_kept_float
 from qcompiler.options import CompileOptions
 from qcompiler.passes.cleanup.drop_unused import DropUnused
-from qcompiler.passes.rotate.decide import Decision, decide
+from qcompiler.passes.rotate.decide import MEASURED, Decision, decide
 from qcompiler.passes.rotate.rotations import KINDS, Rotation, passes_of
 from qcompiler.pipeline import Guard, Hook, PassRun, Pipeline, diagnostics_of
 from qcompiler.plan import QuantPlan
@@ -58,11 +58,11 @@ def rotate(
         decision = Decision(from_plan(QuantPlan.load(options.plan).rotate), {})
     elif options.rotate == "none":
         return Rotated(model)
-    elif options.rotate == "auto" and (why := why_not_measured(model, source)):
+    elif options.rotate in MEASURED and (why := why_not_measured(model, source)):
         finding = Diagnostic("QC204", Severity.WARNING, "--rotate", f"nothing is rotated: {why}", "name the kinds")
         return Rotated(model, diagnostics=(finding,))
     else:
-        measured = options.rotate == "auto"
+        measured = options.rotate in MEASURED
         decision = decide(
             model, target, first_samples(model, source, FEEDS, held_back=options.validate is None) if measured else (),
             how=options.rotate, float_nodes=frozenset(nodes_kept_float(model, options)),

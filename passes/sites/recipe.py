@@ -10,6 +10,8 @@ import onnx_ir as ir
 
 from qcompiler.diagnostics import Diagnostic, Severity
 from qcompiler.options import CompileOptions, EqualizeMethod
+from qcompiler.passes.recurrence.roles import tensor_role
+from qcompiler.passes.rotate.gated_sites import gated_sites
 from qcompiler.passes.sites.norm_sites import norm_sites
 from qcompiler.passes.sites.records import Site
 from qcompiler.passes.sites.vision_transformer import find_vision_transformer
@@ -18,9 +20,14 @@ from qcompiler.precision import Precisions
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What was found, and the word that `--equalize recipe` stands for."""
+    """What was found, and the words that `--equalize recipe` and `--rotate recipe` stand for.
+
+    Attributes:
+        rotate: "recipe" where the rotations of state-space models are to be measured.
+    """
 
     equalize: EqualizeMethod
+    rotate: str
     facts: dict[str, Any] = field(default_factory=dict)
     diagnostics: tuple[Diagnostic, ...] = ()
 
@@ -28,23 +35,33 @@ class Recipe:
 def choose_recipe(
     model: ir.Model, options: CompileOptions, precisions: Precisions, float_nodes: Collection[str]
 ) -> Recipe:
-    """For vision transformers below 8 bits the bounded fold of norms; for all else what was asked for, or nothing.
+    """For vision transformers below 8 bits the bounded fold of norms, for gated recurrences the rotation behind the
+    gate; for all else what was asked for, or nothing.
 
-    The fold is taken only where the outputs gain by measurement; at 8 bits it gained nothing on the models measured.
+    Both are taken only where the outputs gain by measurement. At 8 bits the fold gained nothing on the models measured.
     """
+    turned = options.rotate
+    if turned == "recipe" and (options.plan is not None or not _has_gated_recurrence(model)):
+        turned = "none"
     found = find_vision_transformer(model)
     asked = options.equalize
     free = found is not None and asked == "recipe" and options.plan is None
     few = free and _below_8_bits(model, precisions, float_nodes)
     chosen: EqualizeMethod = "bounded_fold" if few else "none" if asked == "recipe" else asked
     if found is None:
-        return Recipe(chosen)
+        return Recipe(chosen, turned)
     message = f"looks like a vision transformer: {found}"
     if few:
         message += "; below 8 bits its norms are folded by channel (--equalize bounded_fold)"
     finding = Diagnostic("QC206", Severity.INFO, "", message)
     facts = {"architecture": "vision transformer", **found.to_json(), "equalize": chosen}
-    return Recipe(chosen, facts, (finding,))
+    return Recipe(chosen, turned, facts, (finding,))
+
+
+def _has_gated_recurrence(model: ir.Model) -> bool:
+    """Whether a recurrence was recognised and a layer reads its gated output; a gate alone is also of convolutions."""
+    known = any(tensor_role(value) is not None for node in model.graph for value in node.outputs)
+    return known and any(isinstance(site, Site) for site in gated_sites(model))
 
 
 def _below_8_bits(model: ir.Model, precisions: Precisions, float_nodes: Collection[str]) -> bool:

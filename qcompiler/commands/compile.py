@@ -57,7 +57,8 @@ def parser() -> Parser:
     plan.add_argument("--rounding", metavar="HOW",
                       help="codes of weights: nearest (default), gptq (chosen on data), auto (where the outputs gain)")
     plan.add_argument("--rotate", metavar="HOW",
-                      help="rotate before equalizing: none (default), auto, all, or residual,heads,down,gated,scores")
+                      help="rotate before equalizing: recipe (default; gated for Mamba where the outputs gain, else"
+                           " none), none, auto (measured), all, or residual,heads,down,gated,scores")
     plan.add_argument("--zero-points", metavar="HOW",
                       help="of one-sided tensors, as ReLU and GELU give: auto (default, where they are free), none")
     plan.add_argument("--states", metavar="TYPE",

@@ -179,7 +179,7 @@ def test_moments_are_those_of_what_is_read_on_its_grid() -> None:
 def test_data_that_is_read_once_leaves_the_nearest() -> None:
     given = iter(feeds(32))
     result = compiled(given)  # type: ignore[arg-type]
-    assert [item.code for item in result.diagnostics if item.where == "--rounding"] == ["QC206"]
+    assert [item.code for item in result.diagnostics if item.where == "--rounding"] == ["QC208"]
     assert not result.plan.codes
 
 

@@ -17,8 +17,10 @@ from qcompiler.passes.recurrence.pipeline import recurrence_passes
 from qcompiler.passes.rotate.decide import decide
 from qcompiler.passes.rotate.gated_sites import gated_sites
 from qcompiler.passes.rotate.rotate_gated import RotateGated
+from qcompiler.passes.sites.recipe import choose_recipe
 from qcompiler.pipeline import Pipeline
 from qcompiler.plan import QuantPlan
+from qcompiler.precision import Precisions
 from qcompiler.registry import find_target
 from qcompiler.session import Feeds, Session
 from tests.architectures import canonical, llama
@@ -129,3 +131,13 @@ def test_a_block_without_outliers_is_not_made_worse() -> None:
 def test_heads_of_mamba_2_are_one_site() -> None:
     sites = gated_sites(formed(mamba2_block()))
     assert [(site.name, getattr(site, "channels", 0)) for site in sites] == [("normed", HEADS * HEAD)]
+
+
+def test_the_recipe_measures_it_for_recurrences_alone() -> None:
+    found = decide(formed(mamba_block(300.0)), TARGET, SAMPLES, how="recipe", threads=1, share=0.0, goal=100.0)
+    assert [item.kind for item in found.rotations] == ["gated"]
+    assert choose_recipe(formed(mamba_block()), CompileOptions(), Precisions(), ()).rotate == "recipe"
+    other = canonical(llama(2))
+    assert decide(other, TARGET, [random_feeds(other)], how="recipe", threads=1).rotations == ()
+    assert choose_recipe(other, CompileOptions(), Precisions(), ()).rotate == "none"
+    assert choose_recipe(formed(mamba_block()), CompileOptions(rotate="down"), Precisions(), ()).rotate == "down"
