@@ -94,6 +94,7 @@ def fused(path: Path, folder: Path) -> Path:
     options.log_severity_level = 4
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(folder / "fused.onnx")
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "fused.data")
     ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return folder / "fused.onnx"
 
