@@ -72,7 +72,7 @@ def test_nothing_runs_where_no_rewrite_is_asked_for(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(range_watch, "layer_ranges", fail)
     made = transformer_block()
     source = open_source(block_batches(), input_specs(made))
-    assert RangeWatch(made, source, CompileOptions(equalize="none")).changes(made) == ()
+    assert RangeWatch(made, source, CompileOptions(equalize="none", rotate="none")).changes(made) == ()
     with pytest.raises(AssertionError, match="was run"):
         RangeWatch(made, source, CompileOptions(equalize="none", rotate="heads"))
 
