@@ -69,7 +69,7 @@ def what_next(out: Path) -> str:
         f"Bundles are in {out}. In {orin}:",
         "  model.onnx       for TensorRT on Jetson Orin; build_engine.sh has the trtexec lines",
         "  host.onnx        the same plan for this machine",
-        "  report.json      what was done, tensor by tensor; plan.json can be edited and passed back",
+        "  report.html      what was done, to look at in a browser; plan.json can be edited and passed back",
         "",
         "Try next:",
         f"  {tool} lint {orin / 'model.onnx'} --target orin",
