@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -173,9 +173,10 @@ def builder_verdicts(name: str) -> list[Row]:
     model = models.load(name)
     rows: list[Row] = []
     forms: tuple[Form, ...] = ("integer", "float")
-    for target, form, how in product(("orin-jp6", "orin-jp7"), forms, ("tan", "log_sqrt2")):
+    kinds: tuple[Literal["tan", "log_sqrt2"], ...] = ("tan", "log_sqrt2")
+    for target, form, how in product(("orin-jp6", "orin-jp7"), forms, kinds):
         options = CompileOptions(
-            target=target, calib=list(model.calibration())[:4], softmax=how,  # type: ignore[arg-type]
+            target=target, calib=list(model.calibration())[:4], softmax=how,
             softmax_bits=4, softmax_form=form, method="minmax", verify=False, threads=1,
         )  # fmt: skip
         check = compile_model(model.path(), options).check

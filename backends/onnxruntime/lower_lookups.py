@@ -50,12 +50,14 @@ def _chain(gather: ir.Node) -> tuple[ir.Node, ir.Node, np.ndarray[tuple[int, ...
     add = gather.inputs[1].producer() if gather.inputs[1] is not None else None
     cast = add.inputs[0].producer() if add is not None and add.op_type == "Add" and add.inputs[0] is not None else None
     quantize = cast.inputs[0].producer() if cast is not None and cast.op_type == "Cast" and cast.inputs[0] else None
-    if add is None or quantize is None or quantize.op_type != "QuantizeLinear" or len(quantize.inputs) < 3:
+    if add is None or cast is None or quantize is None:
+        return None
+    if quantize.op_type != "QuantizeLinear" or len(quantize.inputs) < 3:
         return None
     rows, zero = constant_array(add.inputs[1]), constant_array(quantize.inputs[2])
     if rows is None or zero is None or zero.dtype != np.int8 or zero.size != 1 or int(zero) != -OFFSET:
         return None
-    if any(sole_consumer(item.outputs[0]) is None for item in (quantize, cast, add)):  # type: ignore[union-attr]
+    if any(sole_consumer(item.outputs[0]) is None for item in (quantize, cast, add)):
         return None
     return quantize, add, rows
 

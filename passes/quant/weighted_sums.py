@@ -113,12 +113,13 @@ def weighted_sum(node: ir.Node, plan: QuantPlan, largest: int) -> WeightedSum | 
         largest: Inputs beyond which the matrix of their second moments is too large.
     """
     quants, value = plan.weights[str(node.name)], node.inputs[0]
-    array = constant_array(node.inputs[WEIGHT]) if WEIGHT in quants else None
-    if array is None or value is None:
+    weight = node.inputs[WEIGHT] if WEIGHT in quants else None
+    array = constant_array(weight)
+    if array is None or weight is None or value is None:
         return "its weight is not the second input"
     if node.op_type not in ("MatMul", "Gemm", "Conv"):
         return f"a {node.op_type}"
-    if len(node.inputs[WEIGHT].uses()) > 1:  # type: ignore[union-attr]
+    if len(weight.uses()) > 1:
         return "others share its weight"
     if node.op_type == "Conv":
         if node.attributes.get_int("group", 1) != 1:

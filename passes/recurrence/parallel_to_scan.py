@@ -48,11 +48,12 @@ class ParallelToScan(Pass):
             (states, one, other), y, c = item.values, item.y, item.c
             site = str(states.name)
             arrays = [seen.get(str(value.name)) for value in (states, one, other)]
+            reached = arrays[0]
             axis = -1
             for z, b, places in ((one, other, (1, 2)), (other, one, (2, 1))):
-                axis = time_axis(arrays[0], arrays[places[0]], arrays[places[1]])
-                if axis >= 0:
-                    last = np.take(arrays[0], -1, axis)  # type: ignore[arg-type]
+                axis = time_axis(reached, arrays[places[0]], arrays[places[1]])
+                if reached is not None and axis >= 0:
+                    last = np.take(reached, -1, axis)
                     ends = [value for value, name in zip(model.graph.outputs, outputs, strict=True)
                             if name in seen and equal(seen[name], last)]  # fmt: skip
                     if self.rewrite:

@@ -57,7 +57,8 @@ def give_role(value: ir.Value, role: TensorRole, site: str) -> bool:
 
 def give_roles(roles: Mapping[TensorRole, ir.Value], site: str) -> bool:
     """The roles of one scan; whether any is new."""
-    return any([give_role(value, role, site) for role, value in roles.items()])  # noqa: C419, all of them
+    new = [give_role(value, role, site) for role, value in roles.items()]
+    return any(new)
 
 
 def tensors_with_roles(model: ir.Model) -> Iterator[ir.Value]:

@@ -8,9 +8,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from qcompiler.passes.canonical.forms import Form, form_of
-from qcompiler.passes.rotate.insert_rotation import RotationInserter, online_turn
-from qcompiler.passes.rotate.outcome import rotate_sites
-from qcompiler.passes.rotate.turn import WeightEditor
+from qcompiler.passes.rotate.rotate_in_front import rotate_in_front
 from qcompiler.passes.sites.layer_sites import mlp_sites
 from qcompiler.passes.sites.records import Refusal, Site
 from qcompiler.pipeline import Outcome, Pass
@@ -50,19 +48,4 @@ class RotateDown(Pass):
     seed: int = 0
 
     def run(self, model: ir.Model) -> Outcome:
-        editor = WeightEditor(model)
-        inserter = RotationInserter(model, editor.names)
-
-        def act(found: Site | Refusal) -> str:
-            if isinstance(found, Refusal):
-                return found.reason
-            by = online_turn(found.channels, self.seed)
-            uses = tuple(found.value.uses())
-            rotated = inserter.insert(found.value, by, uses[0].node)
-            for use in uses:
-                use.node.replace_input_with(use.idx, rotated)
-            for reader in found.readers:
-                editor.turn(reader.weight, by)
-            return ""
-
-        return rotate_sites(down_sites(model), self.sites, act)
+        return rotate_in_front(model, down_sites(model), self.sites, self.seed)

@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import onnx_ir as ir
 
 from qcompiler.passes.rotate.gated_sites import gated_sites
-from qcompiler.passes.rotate.insert_rotation import RotationInserter, online_turn
-from qcompiler.passes.rotate.outcome import rotate_sites
-from qcompiler.passes.rotate.turn import WeightEditor, wide_array
-from qcompiler.passes.sites.records import Refusal, Site
+from qcompiler.passes.rotate.rotate_in_front import rotate_in_front
 from qcompiler.pipeline import Outcome, Pass
 
 
@@ -37,23 +33,4 @@ class RotateGated(Pass):
     seed: int = 0
 
     def run(self, model: ir.Model) -> Outcome:
-        editor = WeightEditor(model)
-        inserter = RotationInserter(model, editor.names)
-
-        def act(found: Site | Refusal) -> str:
-            if isinstance(found, Refusal):
-                return found.reason
-            by = online_turn(found.channels, self.seed)
-            uses = tuple(found.value.uses())
-            rotated = inserter.insert(found.value, by, uses[0].node)
-            for use in uses:
-                use.node.replace_input_with(use.idx, rotated)
-            gain = None
-            for operand in found.scales:
-                gain = np.broadcast_to(wide_array(operand.value).reshape(-1), (found.channels,)).copy()
-                editor.put(operand, np.ones(found.channels))
-            for reader in found.readers:
-                editor.turn(reader.weight, by, gain)
-            return ""
-
-        return rotate_sites(gated_sites(model), self.sites, act)
+        return rotate_in_front(model, gated_sites(model), self.sites, self.seed, take_gain=True)

@@ -49,7 +49,8 @@ def test_the_scale_is_in_front_and_the_result_stays(queries: str, scale: str, re
     assert product.outputs[0].name == "b" and product.outputs[0].consumers()[0].op_type == "Softmax"
     assert ops_of(result).index("Mul") < ops_of(result).index("MatMul")
     if queries:  # the pair stays next to the product
-        assert product.inputs[0] is not None and product.inputs[0].producer().op_type == "DequantizeLinear"  # type: ignore[union-attr]
+        pair = product.predecessors()[0]
+        assert pair.op_type == "DequantizeLinear" and pair.outputs[0] is product.inputs[0]
     before, after = (Session(model).run(FEEDS)["y"] for model in (source, result))
     np.testing.assert_allclose(after, before, rtol=2e-6, atol=2e-7)  # 1/4 is exact, but for the order of products
     assert not ScaleQueries().run(result).modified

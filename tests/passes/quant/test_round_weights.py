@@ -14,8 +14,9 @@ import pytest
 from qcompiler.diffing.plans import plan_changes
 from qcompiler.driver import compile_model
 from qcompiler.errors import UsageError
+from qcompiler.graph import constant_array
 from qcompiler.numerics import dequantize, pairs_fit, quantize
-from qcompiler.options import CompileOptions
+from qcompiler.options import CalibrationInput, CompileOptions
 from qcompiler.passes.quant.input_moments import input_moments
 from qcompiler.passes.quant.round_weights import codes_on_data, levels
 from qcompiler.passes.quant.weighted_sums import WeightedSum, weighted_sum
@@ -42,7 +43,7 @@ def feeds(count: int, mix: bool = True, seed: int = 1) -> list[Feeds]:
     return [{"x": row @ MIX if mix else row} for row in rows]
 
 
-def compiled(given: list[Feeds] | None, how: Any = "auto", bits: str = "w4a8", **options: Any) -> CompileResult:
+def compiled(given: CalibrationInput | None, how: Any = "auto", bits: str = "w4a8", **options: Any) -> CompileResult:
     wanted = CompileOptions(calib=given, verify=False, threads=1, build_check="off", rounding=how, **options)
     return compile_model(build(TEXT, **WEIGHTS), wanted if wanted.plan else replace(wanted, bits=bits))
 
@@ -54,7 +55,7 @@ def saved(result: CompileResult, folder: Path) -> Path:
 
 
 def of_graph(result: CompileResult) -> dict[str, Any]:
-    return {name: value.const_value.numpy() for name, value in result.model.graph.initializers.items()}  # type: ignore[union-attr]
+    return {name: constant_array(value) for name, value in result.model.graph.initializers.items()}
 
 
 def test_taken_where_other_samples_gain() -> None:
@@ -178,7 +179,7 @@ def test_moments_are_those_of_what_is_read_on_its_grid() -> None:
 
 def test_data_that_is_read_once_leaves_the_nearest() -> None:
     given = iter(feeds(32))
-    result = compiled(given)  # type: ignore[arg-type]
+    result = compiled(given)
     assert [item.code for item in result.diagnostics if item.where == "--rounding"] == ["QC208"]
     assert not result.plan.codes
 

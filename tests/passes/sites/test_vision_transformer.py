@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 import qcompiler
@@ -27,8 +29,8 @@ def test_a_vit_is_described() -> None:
 
 
 @pytest.mark.parametrize("build_other", [vit, bert, llama])
-def test_what_takes_no_pictures_is_none(build_other: object) -> None:
-    assert find_vision_transformer(canonical(build_other(1))) is None  # type: ignore[operator]
+def test_what_takes_no_pictures_is_none(build_other: Callable[[int], ir.Model]) -> None:
+    assert find_vision_transformer(canonical(build_other(1))) is None
 
 
 def test_a_convolutional_net_is_none() -> None:
