@@ -67,6 +67,7 @@ def test_a_large_hidden_channel_takes_a_rotation_in_front_of_its_reader() -> Non
     assert 0 < facts["added_work"] < 1
     losses = next(iter(facts["down_readers_sqnr"].values()))
     assert losses["rotated"] > losses["none"] + 3
+    assert decided(with_large_hidden_channel(), TOKENS, how="recipe", goal=100.0).rotations == ()  # no recurrence
     stop = decided(with_large_hidden_channel(), TOKENS, goal=-100.0)
     assert not {item.kind for item in stop.rotations} & {"down", "scores"}  # the outputs need no nodes
 
