@@ -44,11 +44,11 @@ def compiled(model: str, variant: str, target: str, folder: Path) -> Row:
     timings = json.loads((place / "timings.json").read_bytes())
     total = sum(timings["phases"].values())
     measured = report.get("facts", {}).get("plan", {})
-    taken = [str(measured.get(word, {}).get("taken", measured.get(word, {}).get("how", "")))
-             for word in ("equalize", "rotate")]  # fmt: skip
+    choices = [measured.get(word, {}) for word in ("equalize", "rotate")]
+    taken = [str(one.get("taken", one["how"] if one.get("sites") else "none")) for one in choices if one]
     facts = report["facts"]["model"]
     return {
-        "variant": variant, "file": str(place / "model.onnx"), "taken": " / ".join(filter(None, taken)),
+        "variant": variant, "file": str(place / "model.onnx"), "taken": " / ".join(taken),
         "seconds": total, "certificates": timings["certificates"] / total,
         "added_nodes": sum(measured.get(word, {}).get("added_nodes", 0) for word in ("equalize", "rotate")),
         "integer": facts.get("integer_kernels"), "leftovers": len(facts.get("leftovers", ())),
