@@ -39,6 +39,11 @@ ONLY_FOR = {"full search": frozenset({"pp-ocr"}), "equalize": frozenset({"minilm
 Row = dict[str, Any]
 
 
+def file_name(variant: str) -> str:
+    """What the files of a variant are called: "qcompile orin, equalize" is qcompile-orin-equalize."""
+    return variant.replace(" ", "-").replace(",", "")
+
+
 class ModelBench:
     """The variants of one model: each a row; a failure is noted in its row and nowhere else.
 
@@ -108,7 +113,7 @@ class ModelBench:
         note = ended.out.strip() if ended.status == 0 else f"preparation failed: {ended.error}"
         origin = prepared if ended.status == 0 else source
         for setting in self.settings:
-            file = self.folder / (setting.name.replace(" ", "-").replace(",", "") + ".onnx")
+            file = self.folder / (file_name(setting.name) + ".onnx")
             command = ["-m", "benchmarks.baseline", "quantize", str(origin), str(file)]
             ended = self._run([*command, "--calib", str(self.folder / "calib"), "--setting", setting.name])
             self._add(setting.name, setting.group, file, ended, prepared=note, ask_nvidia=setting.ask_nvidia)
@@ -117,7 +122,7 @@ class ModelBench:
         for variant, target, group, flags in OURS:
             if flags and self.name not in ONLY_FOR[variant.rpartition(", ")[2]]:
                 continue
-            bundle = self.folder / variant.replace(" ", "-").replace(",", "")
+            bundle = self.folder / file_name(variant)
             command = ["-m", "qcompiler", str(source), "--target", target, "--calib", str(self.folder / "calib")]
             ended = self._run([*command, "-o", str(bundle), "--force", *flags, *self.flags])
             self._add(variant, group, bundle / "model.onnx", ended, ask_nvidia=target == "orin")

@@ -16,7 +16,7 @@ from typing import Any
 
 import models
 from benchmarks import process
-from benchmarks.bench import ModelBench
+from benchmarks.bench import ModelBench, file_name
 from benchmarks.machine import describe
 from benchmarks.settings import setting
 
@@ -62,7 +62,7 @@ def _milliseconds(row: dict[str, Any]) -> float | None:
 def what_next(out: Path) -> str:
     """Paths to look at and commands to try."""
     first = out / MODELS[0]
-    orin, calib = first / "qcompile.orin", first / "calib"
+    orin, calib = first / file_name("qcompile orin"), first / "calib"
     source = models.load(MODELS[0]).path()
     tool = shlex.quote(str(Path(sys.executable).with_name("qcompile")))
     lines = [

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from benchmarks import machine, process, settings, table
+import models
+from benchmarks import demo, machine, process, settings, table
+from benchmarks.bench import ModelBench
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="wait4 is POSIX")
@@ -62,3 +66,15 @@ def test_settings_are_unique_and_every_group_is_in_the_short_form() -> None:
 def test_machine_names_processor_and_versions() -> None:
     facts = machine.describe()
     assert facts["processor"] and facts["onnxruntime"] != "not installed"
+
+
+def test_the_demo_points_to_folders_that_the_benchmark_writes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(ModelBench, "_run", lambda self, words: written.append(words[words.index("-o") + 1]))
+    monkeypatch.setattr(ModelBench, "_add", lambda *_, **__: None)
+    host = tmp_path / "model.onnx"
+    ModelBench(demo.MODELS[0], tmp_path / demo.MODELS[0], quick=True)._ours(host)
+    loaded: Any = SimpleNamespace(path=lambda: host)
+    monkeypatch.setattr(models, "load", lambda _: loaded)
+    text = demo.what_next(tmp_path.resolve())
+    assert any(f"In {folder}:" in text for folder in written)
