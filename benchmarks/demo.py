@@ -73,7 +73,7 @@ def what_next(out: Path) -> str:
         "",
         "Try next:",
         f"  {tool} lint {orin / 'model.onnx'} --target orin",
-        f"  {tool} verify {source} {orin / 'host.onnx'} --calib {calib}",
+        f"  {tool} verify {source} {orin / 'host.onnx'} --calib {calib} --min-cosine 0.98",
         f"  {tool} {source} --target ort-cpu --calib {calib} --min-cosine 0.99 -o demo-out/gated",
         "  make bench BENCH=--quick",
     ]
