@@ -91,10 +91,11 @@ def verify(
     """
     from qcompiler.calibration.data import input_specs, open_source
     from qcompiler.calibration.synthetic import synthetic_batches
+    from qcompiler.evaluation.shared_inputs import with_equal_states
     from qcompiler.evaluation.verify import verify_models
     from qcompiler.reading import as_model
 
-    first, second = as_model(reference, any_domain=True), as_model(candidate, any_domain=True)
+    first, second = with_equal_states(as_model(reference, any_domain=True), as_model(candidate, any_domain=True))
     if calibration is None:
         samples = synthetic_batches(first, samples=max_samples or 8, seed=seed)
     else:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qcompiler.dither import dither
-from qcompiler.graph import FreshNames, add_initializer, make_node
+from qcompiler.graph import FreshNames, add_initializer, make_node, scalar_constant
+from qcompiler.state_names import next_values
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -18,6 +19,54 @@ if TYPE_CHECKING:
     from qcompiler.session import Arrays, Feeds
 
 Array = np.ndarray[Any, Any]
+
+
+def states_in_codes(model: ir.Model) -> dict[str, StateQuant]:
+    """The states that a graph takes and gives as int8, told from the graph itself, with the scale of their codes.
+
+    Input (int8) -> DequantizeLinear, and QuantizeLinear -> output (int8) of the name that `next_values` pairs with it,
+    both with one constant scale. Whether they are dithered is not told.
+    """
+    import onnx_ir as ir
+
+    from qcompiler.plan import StateQuant
+    from qcompiler.scheme import INT8_ACTIVATION, TensorQuant
+
+    codes = ir.DataType.INT8
+    inputs = {str(value.name): _scale_behind(value) for value in model.graph.inputs if value.dtype == codes}
+    outputs = {str(value.name): _scale_before(value) for value in model.graph.outputs if value.dtype == codes}
+    found = {}
+    for name, last in next_values(inputs, outputs).items():
+        scale = inputs[name]
+        if scale is not None and scale == outputs[last]:
+            found[name] = StateQuant(last, TensorQuant(INT8_ACTIVATION, np.asarray(scale, np.float32)))
+    return found
+
+
+def _scale_behind(value: ir.Value) -> float | None:
+    """Of codes that are fed, where every reader takes them for the same reals."""
+    readers = [use.node for use in value.uses()]
+    scales = {_scale_of(node, "DequantizeLinear") for node in readers}
+    return scales.pop() if len(scales) == 1 else None
+
+
+def _scale_before(value: ir.Value) -> float | None:
+    maker = value.producer()
+    return None if maker is None else _scale_of(maker, "QuantizeLinear")
+
+
+def _scale_of(node: ir.Node, op_type: str) -> float | None:
+    """Its one constant scale, where the zero point is none or 0."""
+    if node.op_type != op_type or (len(node.inputs) > 2 and node.inputs[2] is not None
+                                   and scalar_constant(node.inputs[2]) != 0):  # fmt: skip
+        return None
+    return scalar_constant(node.inputs[1])
+
+
+def decode_states(feeds: Feeds, states: Mapping[str, StateQuant]) -> Arrays:
+    """The feeds with the floats that codes stand for; states that are floats already stay."""
+    return {name: array.astype(np.float32) * states[name].quant.scale if name in states and array.dtype.kind != "f"
+            else array for name, array in feeds.items()}  # fmt: skip
 
 
 def encode_states(feeds: Feeds, states: Mapping[str, StateQuant]) -> Arrays:

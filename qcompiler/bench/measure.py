@@ -52,15 +52,18 @@ class Timing:
         return 1e3 / self.median
 
 
-def measure(files: Sequence[Path], feeds: Feeds, *, threads: int, seconds: float) -> list[Timing]:
+def measure(files: Sequence[Path], feeds: Sequence[Feeds], *, threads: int, seconds: float) -> list[Timing]:
     """Timings in the order of `files`; the last file is what the others' speed is told against.
+
+    Args:
+        feeds: The inputs of each file.
 
     Raises:
         ModelError: onnxruntime refuses a file, or it fails on the feeds.
     """
     with pinned(threads):
         times = _rounds([_open(path, threads) for path in files], files, feeds, seconds)
-    memory = [peak_memory(path, feeds, threads) for path in files]
+    memory = [peak_memory(path, own, threads) for path, own in zip(files, feeds, strict=True)]
     found = []
     for path, (first, *taken), peak in zip(files, times, memory, strict=True):
         ordered = sorted(taken)
@@ -107,8 +110,13 @@ def _open(path: Path, threads: int) -> Any:
         raise ModelError(f"onnxruntime refuses it: {_first_line(error)}", where=str(path)) from error
 
 
-def _rounds(sessions: Sequence[Any], files: Sequence[Path], feeds: Feeds, seconds: float) -> list[list[float]]:
-    wanted = [{item.name: feeds[item.name] for item in session.get_inputs()} for session in sessions]
+def _rounds(
+    sessions: Sequence[Any], files: Sequence[Path], feeds: Sequence[Feeds], seconds: float
+) -> list[list[float]]:
+    wanted = [
+        {item.name: own[item.name] for item in session.get_inputs()}
+        for session, own in zip(sessions, feeds, strict=True)
+    ]
     times: list[list[float]] = [[] for _ in sessions]
     order, rng, start = list(range(len(sessions))), random.Random(0), time.perf_counter()
     count = 0

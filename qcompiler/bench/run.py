@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +17,11 @@ from qcompiler.bench.regions import fused_regions
 from qcompiler.bench.roofline import ASSUMPTIONS, SUPPOSED, Estimate, estimate
 from qcompiler.bundle import is_bundle
 from qcompiler.errors import UsageError
+from qcompiler.evaluation.shared_inputs import feeds_for
 from qcompiler.manifest import FILE_NAME
 from qcompiler.reading import as_model
 from qcompiler.session import Arrays, Feeds
+from qcompiler.state_codes import decode_states, states_in_codes, with_float_states
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -56,18 +58,17 @@ def run_bench(
         QcompileError: A file is missing, damaged or refused; inputs that the models don't share.
     """
     files, graph, notes = _files(model, against)
-    first = as_model(files[0], any_domain=True)
-    source, feeds = _feeds(model, first, options)
+    graphs = {path: as_model(path, any_domain=True) for path in (*files, *([graph] if graph else []))}
+    source, feeds = _feeds(model, graphs[files[0]], options)
     threads = options.threads or 1
-    for path in files[1:]:
-        _check_inputs(path, as_model(path, any_domain=True), feeds)
-    timings = measure(files, feeds, threads=threads, seconds=seconds)
+    fitted = {path: feeds_for(item, feeds, str(path)) for path, item in graphs.items()}
+    timings = measure(files, [fitted[path] for path in files], threads=threads, seconds=seconds)
     shapes = {name: array.shape for name, array in feeds.items()}
     estimates: tuple[tuple[Estimate, Estimate], ...] = ()
     if graph is not None:
-        reader = first if graph == files[0] else as_model(graph, any_domain=True)
-        estimates, words = _estimates(reader, feeds, boards)
+        estimates, words = _estimates(graphs[graph], fitted[graph], boards)
         notes = (*notes, *words)
+    notes = (*notes, *_about_states(graphs, files))
     return BenchResult(source, shapes, threads, tuple(timings), str(graph or ""), estimates, notes)
 
 
@@ -88,26 +89,29 @@ def _files(model: Path, against: Path | None) -> tuple[list[Path], Path | None, 
 
 
 def _feeds(model: Path, graph: ir.Model, options: CompileOptions) -> tuple[str, Arrays]:
+    """Inputs for the measured graph of `model`, with floats for the states that it takes as codes."""
     from qcompiler.calibration.data import input_specs, open_source
     from qcompiler.calibration.synthetic import random_feeds
 
     golden = model / "golden" / "0.inputs.npz"
+    codes = states_in_codes(graph)
+    graph = with_float_states(graph, codes) if codes else graph
     if options.calib is not None:
         batches = open_source(options.calib, input_specs(graph), preprocess=options.preprocess, max_samples=1)
         return "calib", dict(next(iter(batches)))
     shapes = {name: profile[1] for name, profile in options.shapes.items()}
     if golden.is_file() and not shapes:
         with np.load(golden) as archive:
-            return "golden", {name: archive[name] for name in archive.files}
+            return "golden", decode_states({name: archive[name] for name in archive.files}, codes)
     return "synthetic", dict(random_feeds(graph, batch=1, seed=options.seed, shapes=shapes or None)[0])
 
 
-def _check_inputs(path: Path, graph: ir.Model, feeds: Feeds) -> None:
-    wanted = [value.name or "" for value in graph.graph.inputs if value.const_value is None]
-    missing = [name for name in wanted if name not in feeds]
-    if missing:
-        raise UsageError(f"has the input {missing[0]!r}, which the other model lacks", where=str(path),
-                         hint=f"the inputs are {', '.join(feeds)}")  # fmt: skip
+def _about_states(graphs: Mapping[Path, ir.Model], files: Sequence[Path]) -> tuple[str, ...]:
+    """A note where files differ in how many states they take as codes."""
+    counts = {path: len(states_in_codes(graphs[path])) for path in files}
+    if len(set(counts.values())) == 1:
+        return ()
+    return ("states as int8: " + ", ".join(f"{count or 'none'} in {path.name}" for path, count in counts.items()),)
 
 
 def _estimates(

@@ -92,8 +92,10 @@ def _model_sections(first: ir.Model, second: ir.Model, target: str, options: Dif
     ]  # fmt: skip
     if options.samples is not None:
         from qcompiler.diffing.numeric import numeric_section
+        from qcompiler.evaluation.shared_inputs import with_equal_states
 
-        sections.append(numeric_section(first, second, options.samples(first), options.threads))
+        one, other = with_equal_states(first, second)
+        sections.append(numeric_section(one, other, options.samples(one), options.threads))
     return sections
 
 

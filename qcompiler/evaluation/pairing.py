@@ -45,9 +45,11 @@ class Pairing:
         """Equal names first, then the rest in order where type and shape can be equal; inner values by name.
 
         Raises:
-            UsageError: An input of the candidate, or every output, finds no partner.
+            UsageError: An input of the candidate, or every output, finds no partner, or an input has another type in
+                the two.
         """
         inputs = _pair(reference.graph.inputs, candidate.graph.inputs)
+        _check_types(reference, candidate, inputs)
         fed = {theirs for _, theirs in inputs}
         initialized = set(candidate.graph.initializers)
         for name in _names(candidate.graph.inputs):
@@ -70,6 +72,15 @@ def common_values(reference: ir.Model, candidate: ir.Model, wanted: set[str] | N
         if value.name and value.name in theirs and value.name not in outputs and _is_float(value)
         and (wanted is None or value.name in wanted)
     )  # fmt: skip
+
+
+def _check_types(reference: ir.Model, candidate: ir.Model, pairs: Iterable[tuple[str, str]]) -> None:
+    ours, theirs = ({value.name: value.dtype for value in model.graph.inputs} for model in (reference, candidate))
+    for name, other in pairs:
+        first, second = ours[name], theirs[other]
+        if first is not None and second is not None and first != second and not {first, second} <= _FLOATS:
+            raise UsageError(f"the input {name!r} is {first.name.lower()} in the first model and "
+                             f"{second.name.lower()} in the second")  # fmt: skip
 
 
 def _pair(first: Iterable[ir.Value], second: Iterable[ir.Value]) -> list[tuple[str, str]]:

@@ -49,13 +49,17 @@ def run_comparisons(
         name: Session(model, _layers_of(name, pairings), threads=threads, optimize=name not in plain)
         for name, model in models.items()
     }
+    widths = {name: _float_inputs(model) for name, model in models.items()}
     renamed = {theirs: pairing.inputs for _, theirs, pairing in pairings.values()}
     tallies = {
         name: _Tally(pairing, sessions[ours], sessions[theirs]) for name, (ours, theirs, pairing) in pairings.items()
     }
     for batch in batches:
         rows = _rows(batch)
-        results = {name: session.run(_feeds(session, batch, renamed.get(name))) for name, session in sessions.items()}
+        results = {
+            name: session.run(_feeds(session, batch, renamed.get(name), widths[name]))
+            for name, session in sessions.items()
+        }
         for name, (ours, theirs, _) in pairings.items():
             tallies[name].add(results[ours], results[theirs], rows)
     return {name: tally.result() for name, tally in tallies.items()}
@@ -89,10 +93,22 @@ def _layers_of(model: str, pairings: Pairings) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _feeds(session: Session, batch: Feeds, renamed: Mapping[str, str] | None) -> dict[str, np.ndarray[Any, Any]]:
+def _feeds(
+    session: Session, batch: Feeds, renamed: Mapping[str, str] | None, widths: Mapping[str, np.dtype[Any]]
+) -> dict[str, np.ndarray[Any, Any]]:
     names = {name: name for name in batch} if renamed is None else renamed
     known = set(session.input_names)
-    return {theirs: batch[ours] for ours, theirs in names.items() if ours in batch and theirs in known}
+    found = {theirs: batch[ours] for ours, theirs in names.items() if ours in batch and theirs in known}
+    return {name: array.astype(widths[name], copy=False) if name in widths else array for name, array in found.items()}
+
+
+def _float_inputs(model: ir.Model) -> dict[str, np.dtype[Any]]:
+    """Element types of the float inputs: models may differ in them."""
+    return {
+        str(value.name): np.dtype(value.dtype.numpy())
+        for value in model.graph.inputs
+        if value.dtype is not None and value.dtype.is_floating_point()
+    }
 
 
 def _rows(batch: Feeds) -> int:

@@ -45,7 +45,7 @@ def test_rounds_alternate_and_warm_up_is_left_out(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
     monkeypatch.setattr(measure, "_open", lambda path, threads: fast if path.name == "fast" else slow)
     monkeypatch.setattr(measure, "peak_memory", lambda *arguments: 1.5)
-    found = measure.measure([Path("fast"), Path("slow")], {}, threads=1, seconds=0)
+    found = measure.measure([Path("fast"), Path("slow")], [{}, {}], threads=1, seconds=0)
     rounds = [set(log[place : place + 2]) for place in range(0, len(log), 2)]
     assert rounds == [{"fast", "slow"}] * (measure.MIN_ROUNDS + measure.WARM_UP)
     assert len({tuple(log[place : place + 2]) for place in range(0, len(log), 2)}) == 2, "never in another order"
@@ -59,7 +59,7 @@ def test_rounds_alternate_and_warm_up_is_left_out(monkeypatch: pytest.MonkeyPatc
 
 def test_real_files_are_measured_and_processors_given_back(file: Path) -> None:
     before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-    (found,) = measure.measure([file], FEEDS, threads=1, seconds=0)
+    (found,) = measure.measure([file], [FEEDS], threads=1, seconds=0)
     assert found.rounds == measure.MIN_ROUNDS
     assert 0 < found.median <= found.p90 <= found.p99
     assert 0 < found.peak_mib < 500
@@ -91,7 +91,7 @@ def test_memory_counts_the_weights(tmp_path: Path) -> None:
 def test_a_file_that_does_not_run_is_one_line(file: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"nothing")
     with pytest.raises(ModelError, match=r"bad\.onnx: onnxruntime refuses it") as caught:
-        measure.measure([tmp_path / "bad.onnx"], FEEDS, threads=1, seconds=0)
+        measure.measure([tmp_path / "bad.onnx"], [FEEDS], threads=1, seconds=0)
     assert "\n" not in str(caught.value)
     with pytest.raises(ModelError, match=r"m\.onnx: fails on the inputs"):
-        measure.measure([file], {"x": np.ones((2, 5), np.float32)}, threads=1, seconds=0)
+        measure.measure([file], [{"x": np.ones((2, 5), np.float32)}], threads=1, seconds=0)
