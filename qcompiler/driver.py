@@ -27,15 +27,13 @@ from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.evaluation.compare import Comparison, compare_emitted, missed_gates
 from qcompiler.evaluation.layers import layer_outputs
 from qcompiler.filters import node_precisions, nodes_kept_float
-from qcompiler.float_passes import form_passes
+from qcompiler.float_passes import float_passes, run_float_passes
 from qcompiler.memory import release_freed
 from qcompiler.options import CompileOptions
 from qcompiler.passes.equalize.run import equalize
 from qcompiler.passes.equalize.suggest import suggest
-from qcompiler.passes.fold.pipeline import fold_passes
-from qcompiler.passes.normalize.inline_functions import InlineFunctions
 from qcompiler.passes.normalize.name_everything import NameEverything
-from qcompiler.passes.precision.carry_float32 import CarryFloat32, refuse_bfloat16
+from qcompiler.passes.precision.carry_float32 import refuse_bfloat16
 from qcompiler.passes.quant.correct_biases import CorrectBiases
 from qcompiler.passes.quant.insert_qdq import InsertQdq
 from qcompiler.passes.quant.quantize_states import QuantizeStates
@@ -44,7 +42,7 @@ from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.rotate.run import rotate
 from qcompiler.passes.sites.recipe import choose_recipe
 from qcompiler.passes.softmax.insert_lookups import InsertLookups
-from qcompiler.pipeline import Hook, Pass, PassRun, Pipeline, diagnostics_of
+from qcompiler.pipeline import Hook, PassRun, Pipeline, diagnostics_of
 from qcompiler.plan import QuantPlan
 from qcompiler.planning import choose_plan
 from qcompiler.progress import Progress, Silent
@@ -238,43 +236,18 @@ class _Run:
         return (dump_hook(wanted, folder),) if wanted and folder is not None else ()
 
     def float_passes(self, model: ir.Model, guard: EquivalenceGuard) -> ir.Model:
-        """Carry float16 in float32, normalize, canonical forms, folds; all but the first proven on inputs.
-
-        What folds or comes from the user computes new weights: proven apart, in float64 where that is affordable.
-        """
-        target = self.target
-        forms = form_passes(target)
-        passes = self.edited([*forms, *fold_passes()])
+        """See `run_float_passes`; names of dumps are checked before anything runs."""
+        edits, target = self.options.passes, self.target
+        named = [item.name for part in float_passes(target, edits) for item in part]
         acting = ("quantize-weights", "insert-qdq", "quantize-states")
-        known = {*(item.name for item in passes), *acting, *registry.pass_names()}
+        known = {*named, *acting, *registry.pass_names()}
         for name in self.options.dump_after:
             if name not in known:
                 raise registry.unknown("pass", name, known)
-        model, inlined = Pipeline([InlineFunctions()], self.hooks(), guard).run(model)
-        model, carried = Pipeline([CarryFloat32()], self.hooks()).run(model)
-        of_forms = {id(item) for item in forms}
-        model, formed = Pipeline([item for item in passes if id(item) in of_forms], self.hooks(), guard).run(model)
-        guard.double = True
-        others = [item for item in passes if id(item) not in of_forms]
-        model, folded = Pipeline(others, self.hooks(), guard).run(model)
-        runs = (*inlined, *carried, *formed, *folded)
+        model, runs = run_float_passes(model, target, guard, edits=edits, hooks=self.hooks())
         self.runs += runs
         self.log.extend(diagnostics_of(runs))
         return model
-
-    def edited(self, passes: list[Pass]) -> list[Pass]:
-        """The list with the user's "+name" and "-name" applied."""
-        for edit in self.options.passes:
-            sign, name = edit[:1], edit[1:]
-            if sign == "-":
-                if name not in {item.name for item in passes}:
-                    raise registry.unknown("pass", name, [item.name for item in passes])
-                passes = [item for item in passes if item.name != name]
-            elif sign == "+":
-                passes.append(registry.find_pass(name)())
-            else:
-                raise UsageError(f"{edit!r} is neither +name nor -name", where="--passes")
-        return passes
 
     def emit_host(self, model: ir.Model, context: EmitContext) -> Legalized:
         """The same plan for onnxruntime on the host."""

@@ -13,6 +13,7 @@ from qcompiler.graph import FreshNames, make_node
 from qcompiler.passes.quant.insert_qdq import InsertQdq
 from qcompiler.passes.quant.select_sites import source_of
 from qcompiler.passes.quant.switched_weights import switch_weights
+from qcompiler.passes.softmax.insert_lookups import InsertLookups, indexes
 from qcompiler.plan import QuantPlan
 from qcompiler.session import Arrays, Feeds, Session
 from qcompiler.state_names import next_values
@@ -171,6 +172,7 @@ def _with_switches(model: ir.Model, plan: QuantPlan) -> tuple[ir.Model, dict[str
     graph = copy.graph
     before = {node.name: tuple(node.inputs) for node in graph if node.name in plan.nodes}
     InsertQdq(plan).run(copy)
+    InsertLookups(plan).run(copy)
     names = FreshNames(copy)
     outputs = {node.name: node.outputs[0] for node in graph if node.name in plan.outputs}
     switches: dict[str, str] = {}
@@ -224,7 +226,7 @@ def _free_scales(graph: ir.Graph, plan: QuantPlan, names: FreshNames) -> dict[st
     scales: dict[str, str] = {}
     for node in graph:
         value = node.inputs[0] if node.op_type == "QuantizeLinear" else None
-        if value is None or value.name not in plan.tensors:
+        if value is None or value.name not in plan.tensors or indexes(node):  # a table's levels have one scale
             continue
         scale = _add_input(graph, names(f"{value.name}/scale"), ir.DataType.FLOAT)
         node.replace_input_with(1, scale)

@@ -63,10 +63,10 @@ def _uses(value: ir.Value, lookup: Lookup) -> list[Any]:
     """Usages by what takes levels: the pair's quantizer, or in the float form products."""
     wanted = "QuantizeLinear" if lookup.form == "integer" else "MatMul"
     found = [use for use in value.uses() if use.node.op_type == wanted and use.idx == 0]
-    return [use for use in found if use.node.graph is value.graph and not _indexes(use.node)]
+    return [use for use in found if use.node.graph is value.graph and not indexes(use.node)]
 
 
-def _indexes(node: ir.Node) -> bool:
+def indexes(node: ir.Node) -> bool:
     """Whether this is a fine grid of our own: its codes are cast, not dequantized."""
     return any(reader.op_type == "Cast" for reader in node.outputs[0].consumers())
 

@@ -63,13 +63,15 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--log-file", metavar="FILE", help="append diagnostics and tracebacks to FILE")
 
 
-def add_data(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+def add_data(
+    parser: argparse._ArgumentGroup | argparse.ArgumentParser, without: str = "without it inputs are synthetic"
+) -> None:
     """Where samples come from."""
     parser.add_argument(
         "--calib",
         metavar="D",
         help=".npz, .npy, a folder of these, onnxruntime test_data_set folders, "
-        "an image folder, or module:factory; without it inputs are synthetic",
+        f"an image folder, or module:factory; {without}",
     )
     parser.add_argument("--preprocess", metavar="HOW", help="for image folders: imagenet, or mean,std")
     parser.add_argument("--max-samples", metavar="N", help="read at most N samples")

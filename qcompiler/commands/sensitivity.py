@@ -7,12 +7,27 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from qcompiler.commands.arguments import Parser, add_data, add_shared
 from qcompiler.errors import ExitCode, UsageError
 
+if TYPE_CHECKING:
+    from qcompiler.options import CompileOptions
+
 OWN = ("by", "metric", "samples", "plot", "write", "keep", "share", "count")
+COMPILED = (
+    ("bits-file", "nodes that have other bits"),
+    ("equalize", "shift and scale channels before: recipe (default), none, auto, os_plus, smooth, ..."),
+    ("rotate", "rotate before: recipe (default), none, auto, all, or residual,heads,down,gated,scores"),
+    ("rounding", "codes of weights: nearest (default), gptq, auto"),
+    ("softmax", "levels of attention probabilities: uniform (default), tan, log2, log_sqrt2, auto"),
+    ("softmax-bits", "bits of these levels, 3 to 8"),
+    ("softmax-form", "integer (default) or float"),
+    ("zero-points", "of one-sided tensors: auto (default) or none"),
+    ("search", "how long --method auto measures: fast (default) or full"),
+    ("goal-sqnr", "below this SQNR in dB the options with auto try more (25)"),
+)
 EPILOG = """\
 the file of --write goes to a compile with the same --bits: --bits-file FILE, or --config FILE after --keep float"""
 
@@ -26,12 +41,16 @@ def parser() -> Parser:
     made.add_argument("--metric", metavar="M", help="order by sqnr (default), cosine or kl")
     made.add_argument("--samples", metavar="N", help="samples, held back from --calib, to measure layers on (8)")
     made.add_argument("--validate", metavar="D", help="samples to measure layers on instead")
-    add_data(made)
+    add_data(made, "needed; the word synthetic makes inputs up")
     made.add_argument("--target", metavar="T", help="whose placement decides what is quantized (ort-cpu)")
     made.add_argument("--include", metavar="RE", action="append", help="only nodes whose name matches; repeatable")
     made.add_argument("--exclude", metavar="RE", action="append", help="nodes that stay float; repeatable")
     made.add_argument("--exclude-op", metavar="OP", action="append", help="operator types that stay float; repeatable")
     made.add_argument("--method", metavar="M", help="clipping, as in a compile: auto (default), minmax, mse, ...")
+    made.add_argument("--config", metavar="FILE", help="a TOML file with the options of a compile")
+    form = made.add_argument_group("options of a compile", "layers are measured as it would quantize them")
+    for name, help_text in COMPILED:
+        form.add_argument(f"--{name}", metavar="FILE" if name == "bits-file" else "HOW", help=help_text)
     files = made.add_argument_group("files")
     files.add_argument("--write", metavar="FILE", help="the most sensitive layers, for a compile (.toml or .json)")
     files.add_argument("--keep", metavar="B", help="what these keep: 8 (default below 8 bits), 6, or float")
@@ -77,25 +96,27 @@ def run(settings: Mapping[str, Any], args: argparse.Namespace) -> int:
     from qcompiler.sensitivity.run import measure_sensitivity
 
     progress = for_stream(quiet=bool(settings.get("quiet")))
+    options = to_options(settings)
     try:
-        found = measure_sensitivity(source, to_options(settings), unit=cast(Any, unit), metric=cast(Any, metric),
+        found = measure_sensitivity(source, options, unit=cast(Any, unit), metric=cast(Any, metric),
                                     samples=samples, progress=progress)  # fmt: skip
     finally:
         progress.done()
     kept = keep_layers(found.layers, share, None if count is None else int(count)) if write is not None else ()
-    _finish(found, kept, keep, write, plot, settings)
+    _finish(found, options, kept, keep, write, plot, settings)
     return ExitCode.OK
 
 
 def _finish(
-    found: Any, kept: Sequence[Any], keep: str, write: Path | None, plot: Path | None, settings: Mapping[str, Any]
-) -> None:
+    found: Any, options: CompileOptions, kept: Sequence[Any], keep: str, write: Path | None, plot: Path | None,
+    settings: Mapping[str, Any],
+) -> None:  # fmt: skip
     """Files, then the screen."""
     from qcompiler.commands.logs import log_diagnostics
     from qcompiler.report import encode
     from qcompiler.sensitivity.document import sensitivity_document
     from qcompiler.sensitivity.files import write_whole
-    from qcompiler.sensitivity.keep import FLOAT, file_text
+    from qcompiler.sensitivity.keep import FLOAT, compile_line, file_text
 
     written = None
     if write is not None:
@@ -108,7 +129,7 @@ def _finish(
 
         write_whole(plot, plot_sensitivity(document, plot.suffix[1:]))
     if write is not None:
-        write_whole(write, file_text(found, kept, keep, json_form=write.suffix != ".toml").encode())
+        write_whole(write, file_text(found, options, kept, keep, json_form=write.suffix != ".toml").encode())
     if settings.get("json"):
         log_diagnostics(found.diagnostics, settings)
         sys.stdout.write(encode(document).decode())
@@ -122,7 +143,7 @@ def _finish(
     if written is not None:
         how = "in float" if keep == FLOAT else f"at {keep}"
         print(f"\n{write}: {len(kept)} of {len(found.layers)} {how}, {written['share']:.1%} of the work; "
-              f"qcompile {found.model} --bits {found.bits} {written['option']} {write}")  # fmt: skip
+              f"{compile_line(found, options, str(written['option']), str(write))}")  # fmt: skip
     if plot is not None:
         print(f"{'' if written else chr(10)}{plot}: figure")
 

@@ -27,6 +27,7 @@ def sensitivity_document(
         "bits": found.bits,
         "by": found.unit,
         "metric": found.metric,
+        "rewrites": found.rewrites,
         "calibration": found.calibration,
         "judged_samples": found.judged,
         "all_quantized": _fidelity(found.all_quantized),

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from qcompiler.errors import UsageError
+from qcompiler.options import CompileOptions
+from qcompiler.precision import read_bits_file
 from qcompiler.sensitivity.result import Layer, LayerSensitivity
 
 SHARE = 0.1
 """Of the multiply-adds, unless asked otherwise; as `--float-share` of a compile."""
 FLOAT = "float"
+COMPILED = (
+    "target", "bits_file", "include", "exclude", "exclude_op", "method", "equalize", "rotate", "rounding", "softmax",
+    "softmax_bits", "softmax_form", "zero_points", "search", "goal_sqnr", "float_share", "passes",
+)  # fmt: skip
+"""Options that say what is quantized and how."""
 
 
 def keep_layers(layers: Sequence[Layer], share: float | None, count: int | None) -> tuple[Layer, ...]:
@@ -41,24 +49,49 @@ def keep_layers(layers: Sequence[Layer], share: float | None, count: int | None)
     return tuple(kept)
 
 
-def file_text(found: LayerSensitivity, kept: Sequence[Layer], keep: str, *, json_form: bool) -> str:
+def file_text(
+    found: LayerSensitivity, options: CompileOptions, kept: Sequence[Layer], keep: str, *, json_form: bool
+) -> str:
     """Of a bits file (node pattern to precision), or of a config with `exclude` where `keep` is "float".
 
     Args:
+        options: That layers were measured with. A compile takes one file of each kind: what theirs says comes first.
         keep: "float", or the bits that both weights and activations of these layers keep, as "w8a8".
         json_form: A bits file may be JSON; a config is TOML.
     """
     patterns = [f"^{re.escape(name)}$" for layer in kept for name in layer.nodes]
+    given = {} if options.bits_file is None else read_bits_file(options.bits_file)
+    before = {pattern: str(precision) for pattern, precision in given.items() if pattern not in patterns}
     if keep != FLOAT and json_form:
-        return json.dumps(dict.fromkeys(patterns, keep), indent=1) + "\n"
+        return json.dumps(before | dict.fromkeys(patterns, keep), indent=1) + "\n"
     share = sum(layer.share for layer in kept)
     head = (
         f"# qcompile sensitivity: the {len(kept)} layers of {_plain(found.model) or 'the model'} that lose most at "
         f"{found.bits} ({share:.1%} of the multiply-adds)\n"
     )
     if keep == FLOAT:
-        return head + "exclude = [\n" + "".join(f"  {json.dumps(item)},\n" for item in patterns) + "]\n"
-    return head + "".join(f"{json.dumps(item)} = {json.dumps(keep)}\n" for item in patterns)
+        excluded = dict.fromkeys([*options.exclude, *patterns])
+        return head + "exclude = [\n" + "".join(f"  {json.dumps(item)},\n" for item in excluded) + "]\n"
+    chosen = before | dict.fromkeys(patterns, keep)
+    return head + "".join(f"{json.dumps(item)} = {json.dumps(word)}\n" for item, word in chosen.items())
+
+
+def compile_line(found: LayerSensitivity, options: CompileOptions, takes: str, file: str) -> str:
+    """The compile that takes the written file, with the options that layers were measured with.
+
+    Args:
+        takes: `--bits-file`, in place of the one that was given, or `--config`.
+    """
+    words = ["qcompile", found.model, "--bits", found.bits, takes, file]
+    standard = CompileOptions()
+    for name in COMPILED:
+        value = getattr(options, name)
+        if value == getattr(standard, name) or name == {"--bits-file": "bits_file", "--config": "exclude"}[takes]:
+            continue
+        value = f"percentile:{options.percentile:g}" if value == "percentile" else value
+        for item in value if isinstance(value, tuple) else (value,):
+            words += [f"--{name.replace('_', '-')}", str(item)]
+    return shlex.join(words)
 
 
 def check_keep(keep: str, bits: str, file: Path) -> str:

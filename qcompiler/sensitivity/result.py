@@ -71,6 +71,8 @@ class LayerSensitivity:
         bits: Of weights and activations, as in `--bits`.
         calibration: Where ranges come from.
         judged: Samples that layers were measured on, which ranges did not see.
+        rewrites: What the options changed before layers were measured: kinds of rotations, and how many sites were
+            equalized, weights rounded on data, tensors looked up. Empty where nothing.
     """
 
     model: str
@@ -82,6 +84,7 @@ class LayerSensitivity:
     judged: int
     layers: tuple[Layer, ...]
     diagnostics: tuple[Diagnostic, ...] = field(default=())
+    rewrites: dict[str, Any] = field(default_factory=dict)
 
     @property
     def all_quantized(self) -> Fidelity:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -30,6 +31,8 @@ def show_sensitivity(found: LayerSensitivity, kept: Sequence[Layer] = (), *, ver
         f"{len(found.layers)} {what} at {found.bits} on {found.judged} samples; all quantized: {whole.sqnr:.1f} dB, "
         f"cosine {whole.cosine:.4f}{'' if whole.kl is None else f', KL {whole.kl:.2g}'}"
     ), soft_wrap=True)  # fmt: skip
+    if found.rewrites:
+        out.print(f"measured with {_rewrites(found.rewrites)}", soft_wrap=True)
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("most sensitive first", no_wrap=True, width=_NAME)
     for name in ("work", "alone dB", "cosine", "KL", "from here"):
@@ -47,6 +50,12 @@ def show_sensitivity(found: LayerSensitivity, kept: Sequence[Layer] = (), *, ver
         out.print(f"and {len(found.layers) - len(shown)} more (-v, --json)")
     for line in _LEGEND:
         out.print(line, style="dim")
+
+
+def _rewrites(done: Mapping[str, Any]) -> str:
+    words = [f"{'+'.join(done['rotate'])} rotated"] if "rotate" in done else []
+    counted = {"equalize": "sites equalized", "rounding": "weights rounded on data", "softmax": "lookups"}
+    return ", ".join([*words, *(f"{done[name]} {what}" for name, what in counted.items() if name in done)])
 
 
 def _cells(item: Fidelity) -> tuple[str, str, str]:

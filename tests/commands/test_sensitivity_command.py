@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -63,6 +64,27 @@ def test_a_bits_file_makes_the_mixed_plan(place: Path, capsys: pytest.CaptureFix
     assert bits == {"first": 4, "second": 8, "third": 4}
 
 
+def test_options_of_a_compile_are_followed_wherever_they_stand(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*words: str) -> dict[str, Any]:
+        assert cli.main([*RUN, "--json", *words]) == ExitCode.OK
+        document: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return document
+
+    Path("c.toml").write_text('equalize = "os_plus"\nmin-sqnr = 90\n')  # a gate of the compile is none here
+    plain, flag, config = measured(), measured("--equalize", "os_plus"), measured("--config", "c.toml")
+    monkeypatch.setenv("QCOMPILE_EQUALIZE", "os_plus")
+    for found in (flag, config, measured()):
+        assert found["rewrites"] == {"equalize": 2}
+        assert found["all_quantized"] == flag["all_quantized"] != plain["all_quantized"]
+    assert cli.main([*RUN, "--write", "b.toml", "--bits", "w6a6", "--count", "1"]) == ExitCode.OK
+    out = capsys.readouterr().out
+    assert "measured with 2 sites equalized" in out
+    assert "--bits w6a6 --bits-file b.toml --equalize os_plus" in out
+    assert cli.main([*RUN, "--rounding", "gptq", "--softmax", "tan", "--rotate", "all"]) == ExitCode.OK
+
+
 def test_a_config_keeps_the_layer_float(place: Path) -> None:
     assert cli.main([*RUN, "--write", "f.toml", "--count", "1"]) == ExitCode.OK
     assert cli.main(["m.onnx", "--calib", "c.npz", "--config", "f.toml", "--float-share", "0", "-o", "out"]) == 0
@@ -112,6 +134,10 @@ def test_without_matplotlib_a_figure_is_refused_before_any_work(
         (["--write", "no/b.toml"], ExitCode.USAGE, "cannot write to no"),
         (["--plot", "p.gif"], ExitCode.USAGE, "--plot: .gif is no kind of figure (name a .png or .svg file)"),
         (["--plot", "c.npz"], ExitCode.USAGE, "c.npz: the output exists"),
+        (["--equalize", "much"], ExitCode.USAGE, "--equalize: unknown value 'much' (one of recipe, none"),
+        (["--bits-file", "no.toml"], ExitCode.USAGE, "no.toml: cannot read the bits: No such file"),
+        (["--config", "no.toml"], ExitCode.USAGE, "no.toml: cannot read the settings: No such file"),
+        (["--plan", "p.json"], ExitCode.USAGE, "unknown option --plan"),
         (["--bitz", "w4a4"], ExitCode.USAGE, "unknown option --bitz (try --bits"),
     ],
 )
@@ -124,6 +150,14 @@ def test_errors_are_one_line(
     assert line in err
     assert len(err.strip().splitlines()) == 1
     assert sorted(place.iterdir()) == before
+
+
+def test_options_that_concern_all_layers_together_are_refused(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QCOMPILE_BIAS_CORRECTION", "auto")
+    assert cli.main(RUN) == ExitCode.USAGE
+    assert "--bias-correction: corrections are made for all layers together" in capsys.readouterr().err
 
 
 def test_models_and_data_at_fault(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from qcompiler.errors import UsageError
+from qcompiler.options import CompileOptions
 from qcompiler.precision import Precision, read_bits_file
-from qcompiler.sensitivity.keep import check_keep, file_text, keep_layers
+from qcompiler.sensitivity.keep import check_keep, compile_line, file_text, keep_layers
 from qcompiler.sensitivity.result import Fidelity, Layer, LayerSensitivity
 
 NONE = Fidelity(20.0, None, 0.99, None)
@@ -50,7 +51,8 @@ def test_a_share_that_nothing_fits_is_an_error() -> None:
 @pytest.mark.parametrize("suffix", [".toml", ".json"])
 def test_a_bits_file_reads_back_and_its_patterns_match_one_name_each(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"bits{suffix}"
-    file.write_text(file_text(found(), LAYERS[:2], "w8a8", json_form=suffix == ".json"), encoding="utf-8")
+    text = file_text(found(), CompileOptions(), LAYERS[:2], "w8a8", json_form=suffix == ".json")
+    file.write_text(text, encoding="utf-8")
     patterns = read_bits_file(file)
     assert list(patterns.values()) == [Precision(8, 8)] * 2
     for pattern, kept in zip(patterns, LAYERS, strict=False):
@@ -62,10 +64,36 @@ def test_a_config_has_excludes(tmp_path: Path) -> None:
     from qcompiler.config import read_file
 
     file = tmp_path / "float.toml"
-    file.write_text(file_text(found(), LAYERS[:2], "float", json_form=False), encoding="utf-8")
+    file.write_text(file_text(found(), CompileOptions(), LAYERS[:2], "float", json_form=False), encoding="utf-8")
     excluded = read_file(file)["exclude"]
     assert [bool(re.search(pattern, item.name)) for pattern, item in zip(excluded, LAYERS, strict=False)] == [True] * 2
     assert json.dumps(file.read_text()).count("\\n") == 5  # the model's name ends no comment
+
+
+def test_what_was_given_stays_in_the_file_as_a_compile_takes_one_of_a_kind(tmp_path: Path) -> None:
+    given = tmp_path / "given.toml"
+    given.write_text('"head" = "w6a6"\n"^c$" = "w6a6"\n')
+    options = CompileOptions(bits_file=given, exclude=("^d$",))
+    merged = json.loads(file_text(found(), options, (layer("c", 1),), "w8a8", json_form=True))
+    assert list(merged.items()) == [("head", "w6a6"), ("^c$", "w8a8")]
+    text = file_text(found(), options, (layer("c", 1),), "w8a8", json_form=False)
+    assert text.splitlines()[1:] == ['"head" = "w6a6"', '"^c$" = "w8a8"']
+    text = file_text(found(), options, (layer("c", 1),), "float", json_form=False)
+    assert text.splitlines()[2:-1] == ['  "^d$",', '  "^c$",']
+
+
+def test_the_compile_has_the_options_that_layers_were_measured_with() -> None:
+    assert compile_line(found(), CompileOptions(), "--bits-file", "b.toml") == (
+        "qcompile 'm\n.onnx' --bits w4a4 --bits-file b.toml"
+    )
+    options = CompileOptions(target="orin", method="percentile", percentile=99.9, exclude=("^a b$", "c"),
+                             bits_file=Path("given.toml"), rotate="gated", softmax_bits=4)  # fmt: skip
+    line = compile_line(found(), options, "--bits-file", "b.toml").partition("b.toml ")[2]
+    assert line == (
+        "--target orin --exclude '^a b$' --exclude c --method percentile:99.9 --rotate gated --softmax-bits 4"
+    )
+    line = compile_line(found(), options, "--config", "f.toml")
+    assert "--bits-file given.toml" in line and "--exclude" not in line
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from qcompiler.errors import CalibrationError, UnsupportedError
+from qcompiler.calibration.feeds import slice_rows
+from qcompiler.calibration.inputs import input_specs
+from qcompiler.driver import compile_model
+from qcompiler.errors import CalibrationError, UnsupportedError, UsageError
 from qcompiler.numerics import sqnr
 from qcompiler.options import CompileOptions
 from qcompiler.passes.quant.insert_qdq import InsertQdq
@@ -22,6 +26,9 @@ from qcompiler.sensitivity.run import measure_sensitivity
 from qcompiler.session import run_all
 from tests.building import build
 from tests.sensitivity.planted import planted, samples
+from tests.small_models import block_batches, transformer_block
+
+SPECS = input_specs(transformer_block())
 
 
 def measure(bits: str = "w4a4", **settings: Any) -> LayerSensitivity:
@@ -78,6 +85,51 @@ def test_numbers_are_those_of_the_quantized_graph(monkeypatch: pytest.MonkeyPatc
     level = np.mean([sqnr(a["y"], b["y"]) for a, b in zip(wanted, outputs, strict=True)])
     assert found.all_quantized.sqnr == pytest.approx(level, abs=0.01)
     assert {quant.scheme.bits for quant in plans[0].tensors.values()} == {4}
+
+
+@pytest.mark.parametrize(
+    ("options", "rewrites"),
+    [
+        ({}, {}),
+        ({"rotate": "all"}, {"rotate": ["down", "heads", "scores"]}),
+        ({"rounding": "gptq"}, {"rounding": 7}),
+        ({"softmax": "tan", "softmax_bits": 4}, {"softmax": 1}),
+        ({"softmax": "tan", "softmax_bits": 4, "softmax_form": "float"}, {"softmax": 1}),
+    ],
+)
+def test_what_is_measured_is_what_a_compile_quantizes(options: dict[str, Any], rewrites: dict[str, Any]) -> None:
+    """All layers on: the fidelity of the compiled graph, but for how kernels round. Every case has another one."""
+    feeds = block_batches()
+    asked = CompileOptions(calib=feeds, validate=[slice_rows(feeds[0], SPECS, 0, 1)], method="minmax", threads=1,
+                           float_share=0.0, build_check="off", **options)  # fmt: skip
+    found = measure_sensitivity(transformer_block(), asked)
+    (output,) = compile_model(transformer_block(), asked).verification["model"].outputs
+    assert found.rewrites == rewrites
+    assert found.all_quantized.sqnr == pytest.approx(output.sqnr, abs=0.15)
+
+
+def test_equalized_layers_lose_what_an_equalizing_compile_leaves() -> None:
+    asked = CompileOptions(calib=samples(24), validate=samples(1, seed=5), equalize="os_plus", threads=1,
+                           float_share=0.0, build_check="off")  # fmt: skip
+    plain, equalized = (measure_sensitivity(planted(), item) for item in (replace(asked, equalize="none"), asked))
+    (output,) = compile_model(planted(), asked).verification["model"].outputs
+    assert equalized.rewrites == {"equalize": 2}
+    assert equalized.all_quantized.sqnr == pytest.approx(output.sqnr, abs=0.15)
+    assert equalized.all_quantized.sqnr > plain.all_quantized.sqnr + 6
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"bias_correction": "auto"}, "--bias-correction: corrections are made for all layers together"),
+        ({"states": "int8"}, "--states: layers are measured within one call"),
+        ({"passes": ("-no-such-pass",)}, "unknown pass 'no-such-pass'"),
+        ({"plan": "plan.json"}, "--plan: layers are measured with the ranges that the data gives"),
+    ],
+)
+def test_what_concerns_all_layers_together_is_refused(options: dict[str, Any], line: str) -> None:
+    with pytest.raises(UsageError, match=line):
+        measure_sensitivity(planted(), CompileOptions(calib=samples(), **options))
 
 
 def test_excluded_nodes_are_no_layers() -> None:
