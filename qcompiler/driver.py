@@ -19,6 +19,7 @@ from qcompiler.calibration.split import hold_back
 from qcompiler.calibration.summaries import summarise
 from qcompiler.calibration.synthetic import synthetic_batches
 from qcompiler.calibration.table import CalibrationTable
+from qcompiler.chosen_target import target_for
 from qcompiler.diagnostics import DiagnosticLog, Severity
 from qcompiler.dumps import dump_hook
 from qcompiler.emitter import EmitContext, Legalized
@@ -52,7 +53,6 @@ from qcompiler.saving import save_model
 from qcompiler.session import Arrays, Feeds, Session
 from qcompiler.state_codes import encode_states, with_float_states
 from qcompiler.target import Target
-from qcompiler.weight_only import target_for
 
 GOLDEN_SAMPLES = 3
 
@@ -68,8 +68,7 @@ def compile_model(
     Raises:
         QcompileError: See `errors`; quality gates do not raise but are listed in the result.
     """
-    target = target_for(registry.find_target(options.target), options)
-    run = _Run(options, target, progress or Silent())
+    run = _Run(options, target_for(options), progress or Silent())
     return run.compile(model)
 
 
@@ -88,9 +87,6 @@ class _Run:
     def compile(self, given: str | Path | ir.Model) -> CompileResult:
         options, target = self.options, self.target
         carrier = options.carrier or target.carrier
-        if carrier not in target.carriers:
-            raise UsageError(f"{target.name} has no {carrier} carrier", where="--carrier",
-                             hint=f"it has {', '.join(target.carriers)}")  # fmt: skip
         source_path = "" if isinstance(given, ir.Model) else str(given)
         with self.phase("read"):
             model = given.clone() if isinstance(given, ir.Model) else load_model(Path(given))

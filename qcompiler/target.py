@@ -31,6 +31,7 @@ class Placement:
         fused_int8_heads: Head sizes that fused INT8 attention takes; empty where there is none. A block that only the
             FP16 one takes stays float.
         fused_int8_tokens: Most queries or keys that it takes.
+        fused_half: What is float is FP16, so that such a block gets that kernel; elsewhere it is quantized like all.
         int4_blocks: Sizes of int4 blocks along a weight's summed axis that the runtime takes, best first; empty: none.
     """
 
@@ -43,6 +44,7 @@ class Placement:
     min_reduction: int = 1
     fused_int8_heads: tuple[int, ...] = ()
     fused_int8_tokens: int = 0
+    fused_half: bool = False
     int4_blocks: tuple[int, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""int4 weights in blocks: whether a compile asks for them, and the target that takes them."""
+"""int4 weights in blocks: whether a compile asks for them, and what its target has to have for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qcompiler.scheme import PerBlock
 from qcompiler.target import Target
 
 
-def target_for(target: Target, options: CompileOptions) -> Target:
+def with_block_opset(target: Target, options: CompileOptions) -> Target:
     """`target`, with the opset that int4 blocks need where the options or the plan ask for them.
 
     Raises:

@@ -13,7 +13,7 @@ from qcompiler.filters import node_precisions
 from qcompiler.options import CompileOptions
 from qcompiler.precision import W8A8, Precision, parse_precision, read_bits_file
 from qcompiler.registry import find_target
-from qcompiler.weight_only import target_for
+from qcompiler.weight_only import with_block_opset
 from tests.small_models import transformer_block
 
 
@@ -93,13 +93,13 @@ OPSETS = {"ort-cpu": 21, "ort-cpu-arm64": 20, "orin-jp6": 21, "orin-jp7": 23}
 @pytest.mark.parametrize(("name", "opset"), OPSETS.items())
 def test_blocks_raise_the_opset_where_the_graph_holds_them(name: str, opset: int) -> None:
     target = find_target(name)
-    assert target_for(target, CompileOptions(bits="w4a16")).opset == opset
-    assert target_for(target, CompileOptions(bits="w4a8")) is target
+    assert with_block_opset(target, CompileOptions(bits="w4a16")).opset == opset
+    assert with_block_opset(target, CompileOptions(bits="w4a8")) is target
 
 
 def test_a_file_may_ask_for_blocks(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text('{"q": "w4a16"}')
-    assert target_for(find_target("orin"), CompileOptions(bits_file=tmp_path / "b.json")).opset == 21
+    assert with_block_opset(find_target("orin"), CompileOptions(bits_file=tmp_path / "b.json")).opset == 21
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_file_may_ask_for_blocks(tmp_path: Path) -> None:
 )
 def test_refusals_say_what_to_leave_out(target: str, options: dict[str, Any], words: tuple[str, ...]) -> None:
     with pytest.raises(UsageError) as caught:
-        target_for(find_target(target), CompileOptions(bits="w4a16", **options))
+        with_block_opset(find_target(target), CompileOptions(bits="w4a16", **options))
     assert all(word in str(caught.value) for word in words)
 
 
@@ -120,5 +120,5 @@ def test_a_target_without_blocks_says_what_it_takes() -> None:
     full = find_target("ort-cpu")
     target = replace(full, name="bare", placement=replace(full.placement, int4_blocks=()))
     with pytest.raises(UsageError, match="bare has no int4") as caught:
-        target_for(target, CompileOptions(bits="w4a16"))
+        with_block_opset(target, CompileOptions(bits="w4a16"))
     assert "w6a6" in str(caught.value.hint)

@@ -17,7 +17,7 @@ from qcompiler.target import Placement, Target
 
 _EMITTER = "qcompiler.backends.tensorrt.emitter:TensorRTEmitter"
 _PLACEMENT = Placement(
-    whole_attention=True, zero_points="folded", fused_int8_heads=(16, 32, 64), fused_int8_tokens=512,
+    whole_attention=True, zero_points="folded", fused_int8_heads=(16, 32, 64), fused_int8_tokens=512, fused_half=True,
     int4_blocks=(128, 64),
 )  # fmt: skip
 _INT4_OPSET = 21
@@ -27,7 +27,7 @@ _RULES = (
     "int8 activations per tensor, int8 weights per channel, all zero points 0; no uint8, int16 or int32 dequantization",
     "pairs on the inputs of Conv, ConvTranspose, MatMul and Gemm, attention products included; outputs stay float",
     "attention as fused kernels take it: both products INT8 or neither, the scale on the queries; FP16 where only that "
-    "kernel takes it (more than 512 positions, or a head size other than 16, 32, 64)",
+    "kernel takes it (more than 512 positions, or a head size other than 16, 32, 64; not with --carrier fp32)",
     "DequantizeLinear feeds its consumer directly; pairs move below Reshape, Transpose, Squeeze and Unsqueeze",
     "strongly typed: FP16 carrier with Casts in the graph, Scan, Loop and If bodies included (--carrier fp32 for none)",
     "norms decomposed into arithmetic, Exp, Softplus and Scan states stay FP32; scales fit the carrier type",

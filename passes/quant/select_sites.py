@@ -160,7 +160,8 @@ def _why_fused_in_half(node: ir.Node, placement: Placement) -> str:
     Both products know the head size and both lengths, so that they come to the same answer. Dynamic lengths count as
     short.
     """
-    role = role_of(node) if form_of(node) is Form.ATTENTION and placement.fused_int8_heads else None
+    choice = placement.fused_half and placement.fused_int8_heads
+    role = role_of(node) if choice and form_of(node) is Form.ATTENTION else None
     if role not in (Role.QK, Role.PV):
         return ""
     left, right = (list(value.shape) if value is not None and value.shape is not None else [] for value in node.inputs)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from qcompiler import registry
 from qcompiler.analysis.open_set import open_set
 from qcompiler.analysis.options import SYNTHETIC
 from qcompiler.analysis.samples import samples_in, samples_of
 from qcompiler.calibration.data import Source, input_specs, open_source
 from qcompiler.calibration.masks import without_padding
 from qcompiler.calibration.split import hold_back
+from qcompiler.chosen_target import target_for
 from qcompiler.diagnostics import DiagnosticLog
 from qcompiler.errors import CalibrationError, UnsupportedError
 from qcompiler.filters import node_precisions, nodes_kept_float
@@ -33,7 +33,6 @@ from qcompiler.sensitivity.measure import measure_layers
 from qcompiler.sensitivity.result import LayerSensitivity, Metric, Unit
 from qcompiler.sensitivity.subject import refuse_what_is_apart, rewritten
 from qcompiler.session import Arrays, Feeds
-from qcompiler.weight_only import target_for
 
 SAMPLES = 8
 """That layers are measured on, unless asked otherwise."""
@@ -69,7 +68,7 @@ def measure_sensitivity(
         raise CalibrationError("no calibration data", hint=f"give --calib D; --calib {SYNTHETIC} makes inputs up")
     refuse_what_is_apart(options)
     progress, log = progress or Silent(), DiagnosticLog()
-    target = target_for(registry.find_target(options.target), options)
+    target = target_for(options)
     where = "" if isinstance(given, ir.Model) else str(given)
     progress.phase("read")
     model = given.clone() if isinstance(given, ir.Model) else load_model(Path(given))

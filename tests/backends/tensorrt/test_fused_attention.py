@@ -10,7 +10,7 @@ import pytest
 import qcompiler
 from tests.building import build
 
-WIDTH = 64
+WIDTH = 192
 TEXT = """m ({input} x) => (float y) {{
     q0 = MatMul(x, wq) q1 = Reshape(q0, heads) q = Transpose<perm = [0, 2, 1, 3]>(q1)
     k0 = MatMul(x, wk) k1 = Reshape(k0, heads) k = Transpose<perm = [0, 2, 3, 1]>(k1)
@@ -81,6 +81,16 @@ def test_the_half_kernel_takes_what_the_int8_one_does_not() -> None:
     assert {"a", "m0"} <= long.plan.floats.keys() and "640 positions in FP16 only" in long.plan.floats["a"]
     host = compiled(16, 640, target="ort-cpu")
     assert not {"a", "m0"} & host.plan.floats.keys()
+
+
+@pytest.mark.parametrize(("head", "length"), [(16, 640), (24, 8)])
+def test_with_float32_around_it_no_block_waits_for_the_half_kernel(head: int, length: int) -> None:
+    """Float products would run in FP32, unfused; INT8 ones are at least INT8."""
+    half, single = (compiled(head, length, carrier=carrier) for carrier in ("fp16", "fp32"))
+    assert {"a", "m0"} <= half.plan.floats.keys() and facts_of(half)["fit"] == {"float": 1}
+    assert not {"a", "m0"} & single.plan.floats.keys() and {"a", "m0"} <= single.plan.nodes.keys()
+    (block,) = facts_of(single)["each"]
+    assert block["kernel"] == "int8" and len(block["misses"]) == 1
 
 
 def test_lengths_of_dynamic_inputs_come_from_the_profile() -> None:
