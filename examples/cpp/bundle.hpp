@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <stdexcept>
@@ -16,6 +17,7 @@
 namespace qcompile {
 
 using Arrays = std::map<std::string, Array>;
+using Run = std::function<Arrays(const Arrays&)>;  // inputs to outputs
 
 struct Sample {
   Arrays inputs, outputs;
@@ -47,6 +49,9 @@ class Bundle {
     for (const Json& item : manifest_.at(kind).array) found[item.at("name").text] = item.at("dtype").text;
     return found;
   }
+
+  // "inputs", "outputs" or "states", as manifest.json lists them.
+  const std::vector<Json>& list(const std::string& kind) const { return manifest_.at(kind).array; }
 
   std::vector<Sample> golden() const {
     std::vector<Sample> samples;

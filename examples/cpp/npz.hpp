@@ -1,4 +1,5 @@
-// Arrays of an .npz as numpy.savez and qcompile write it: a zip archive, not compressed, with one .npy an array.
+// Arrays of an .npz as numpy.savez and qcompile write it: a zip archive, not compressed, with one .npy an array. Read
+// and written up to 4 GiB.
 #pragma once
 
 #include <cstdint>
@@ -85,6 +86,67 @@ inline std::map<std::string, Array> read_npz(const std::string& path) {
     at += 46 + name_size + detail::little(data, at + 30, 2) + detail::little(data, at + 32, 2);
   }
   return found;
+}
+
+namespace detail {
+
+inline void put(std::string& data, std::uint64_t value, int size) {
+  for (int i = 0; i < size; ++i) data += static_cast<char>(value >> 8 * i & 255);
+}
+
+inline std::uint32_t crc32(const std::string& data) {
+  std::uint32_t sum = ~0u;
+  for (const char letter : data) {
+    sum ^= static_cast<unsigned char>(letter);
+    for (int bit = 0; bit < 8; ++bit) sum = sum >> 1 ^ (sum & 1 ? 0xedb88320u : 0u);
+  }
+  return ~sum;
+}
+
+inline std::string npy(const Array& array) {
+  std::string shape, data;
+  for (const std::int64_t size : array.shape) shape += std::to_string(size) + ",";
+  const std::string order = array.width() == 1 ? "|" : "<";
+  std::string header = "{'descr': '" + order + array.dtype + "', 'fortran_order': False, 'shape': (" + shape + "), }";
+  header.resize((10 + header.size()) / 64 * 64 + 64 - 11, ' ');
+  data = std::string("\x93NUMPY\x01\x00", 8);
+  put(data, header.size() + 1, 2);
+  return data + header + "\n" + std::string(array.bytes.begin(), array.bytes.end());
+}
+
+}  // namespace detail
+
+// Throws std::runtime_error where the file can't be written whole.
+inline void write_npz(const std::string& path, const std::map<std::string, Array>& arrays) {
+  std::string data, directory;
+  for (const auto& [name, array] : arrays) {
+    const std::string content = detail::npy(array), file = name + ".npy";
+    const std::size_t at = data.size();
+    std::string entry;  // what the local header and the directory share
+    for (const int word : {20, 0, 0, 0, 33}) detail::put(entry, static_cast<std::uint64_t>(word), 2);  // 1980-01-01
+    for (const std::uint64_t word : {std::uint64_t{detail::crc32(content)}, content.size(), content.size()})
+      detail::put(entry, word, 4);
+    detail::put(entry, file.size(), 2);
+    detail::put(entry, 0, 2);
+    data += "PK\x03\x04" + entry + file + content;
+    directory += "PK\x01\x02";
+    detail::put(directory, 20, 2);
+    directory += entry;
+    for (const int size : {2, 2, 2, 4}) detail::put(directory, 0, size);
+    detail::put(directory, at, 4);
+    directory += file;
+  }
+  const std::size_t start = data.size();
+  data += directory + "PK\x05\x06";
+  detail::put(data, 0, 4);
+  for (int twice = 0; twice < 2; ++twice) detail::put(data, arrays.size(), 2);
+  detail::put(data, directory.size(), 4);
+  detail::put(data, start, 4);
+  detail::put(data, 0, 2);
+  std::ofstream file(path, std::ios::binary);
+  file.write(data.data(), static_cast<std::streamsize>(data.size()));
+  file.close();
+  if (!file) throw std::runtime_error(path + " can't be written");
 }
 
 }  // namespace qcompile

@@ -1,11 +1,13 @@
 // Loads a bundle with onnxruntime and replays golden/: exit status 0 inside all tolerances, 1 outside or on any fault.
 //   qcompile_onnxruntime BUNDLE [FILE]      FILE: another graph of the bundle, such as model.ort for minimal builds
+//   qcompile_onnxruntime BUNDLE --stream INPUTS.npz OUTPUTS.npz      run by run, with states carried along
 
 #include <onnxruntime_cxx_api.h>
 
 #include <numeric>
 
 #include "replay.hpp"
+#include "stream.hpp"
 
 namespace {
 
@@ -90,9 +92,12 @@ class Session {
 
 int main(int count, char** words) {
   return qcompile::guarded("qcompile_onnxruntime", [&] {
-    if (count < 2 || count > 3) throw std::runtime_error("usage: qcompile_onnxruntime BUNDLE [FILE]");
+    const bool streams = count == 5 && std::string(words[2]) == "--stream";
+    if (count < 2 || (count > 3 && !streams))
+      throw std::runtime_error("usage: qcompile_onnxruntime BUNDLE [FILE | --stream INPUTS.npz OUTPUTS.npz]");
     const qcompile::Bundle bundle(words[1]);
     Session session(bundle, count == 3 ? words[2] : bundle.host_model());
-    return qcompile::replay(bundle, [&](const Arrays& feeds) { return session.run(feeds); });
+    const qcompile::Run run = [&](const Arrays& feeds) { return session.run(feeds); };
+    return streams ? qcompile::stream_file(bundle, run, words[3], words[4]) : qcompile::replay(bundle, run);
   });
 }

@@ -1,5 +1,6 @@
 // Loads a bundle's engine with TensorRT 10 or newer and replays golden/: exit status 0 inside all tolerances, else 1.
 //   ./build_engine.sh && qcompile_tensorrt BUNDLE [PLAN]      PLAN: default BUNDLE/model.plan
+//   qcompile_tensorrt BUNDLE --stream INPUTS.npz OUTPUTS.npz      run by run, with states carried along
 
 #include <NvInfer.h>
 #include <cuda_runtime_api.h>
@@ -7,6 +8,7 @@
 #include <memory>
 
 #include "replay.hpp"
+#include "stream.hpp"
 
 namespace {
 
@@ -139,9 +141,12 @@ class Engine {
 
 int main(int count, char** words) {
   return qcompile::guarded("qcompile_tensorrt", [&] {
-    if (count < 2 || count > 3) throw std::runtime_error("usage: qcompile_tensorrt BUNDLE [PLAN]");
+    const bool streams = count == 5 && std::string(words[2]) == "--stream";
+    if (count < 2 || (count > 3 && !streams))
+      throw std::runtime_error("usage: qcompile_tensorrt BUNDLE [PLAN | --stream INPUTS.npz OUTPUTS.npz]");
     const qcompile::Bundle bundle(words[1]);
     Engine engine(bundle, count == 3 ? words[2] : bundle.path("model.plan"));
-    return qcompile::replay(bundle, [&](const Arrays& feeds) { return engine.run(feeds); });
+    const qcompile::Run run = [&](const Arrays& feeds) { return engine.run(feeds); };
+    return streams ? qcompile::stream_file(bundle, run, words[3], words[4]) : qcompile::replay(bundle, run);
   });
 }

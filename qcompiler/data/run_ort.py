@@ -117,7 +117,10 @@ def read_inputs(source: str) -> dict[str, Any]:
 
 def stream_inputs(session: Any, manifest: dict[str, Any], source: str | None, destination: str | None) -> int:
     """Run after run: array[i] is the input of run i, states begin at zero (codes 0 where they are int8), and what a
-    run leaves is the next one's state. Outputs that are no states are stacked; of states the last values are kept."""
+    run leaves is the next one's state. Outputs that are no states are stacked; of states the last values are kept.
+
+    First states in the file, by the name of their input or output, are rounded where they are floats and the model
+    takes codes."""
     pairs = {item["input"]: item["output"] for item in manifest.get("states", ())}
     if not pairs or not source:
         sys.exit("run_ort.py: " + ("--stream needs inputs.npz" if pairs else "the model carries no state"))
@@ -132,7 +135,13 @@ def stream_inputs(session: Any, manifest: dict[str, Any], source: str | None, de
     sizes: dict[Any, int] = {}
     for name, array in feeds[0].items():
         sizes.update(zip(inputs[name].shape, array.shape, strict=False))
-    states = {name: given[name] if name in given else zeros(inputs[name], sizes) for name in pairs}
+    first = {name: given[name if name in given else last] for name, last in pairs.items() if {name, last} & set(given)}
+    scales = {item["input"]: item["scale"] for item in manifest["states"] if "scale" in item}
+    for array, dims in ((array, inputs[name].shape) for name, array in first.items()):
+        sizes.update(zip(dims, array.shape, strict=False))
+    states = {
+        name: in_codes(first[name], scales.get(name)) if name in first else zeros(inputs[name], sizes) for name in pairs
+    }
     found: dict[str, list[Any]] = {}
     outputs: dict[str, Any] = {}
     start = time.perf_counter()
@@ -150,6 +159,13 @@ def stream_inputs(session: Any, manifest: dict[str, Any], source: str | None, de
         kept: dict[str, Any] = {**stacked, **{name: outputs[name] for name in pairs.values()}}
         np.savez(destination, **kept)
     return 0
+
+
+def in_codes(array: Any, scale: float | None) -> Any:
+    """Floats rounded to the codes that the model takes, half to even."""
+    if scale is None or array.dtype.kind != "f":
+        return array
+    return np.clip(np.rint(array.astype(np.float32) / np.float32(scale)), -128, 127).astype(np.int8)
 
 
 def zeros(item: Any, sizes: dict[Any, int]) -> Any:

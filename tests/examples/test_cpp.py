@@ -21,11 +21,13 @@ import models
 from models.assets import cache_folder
 from models.zoo import MissingAsset
 from qcompiler import compile as compile_model
-from qcompiler import golden
+from qcompiler import golden, runtime
 from qcompiler.manifest import sha256_of
 from qcompiler.options import CompileOptions
+from qcompiler.plan import QuantPlan, StateQuant
 from qcompiler.result import CompileResult
-from qcompiler.session import run_all
+from qcompiler.scheme import INT8_ACTIVATION, TensorQuant
+from qcompiler.session import Feeds, run_all
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES, MINIMAL = ROOT / "examples" / "cpp", Path(__file__).parent / "minimal"
@@ -164,6 +166,79 @@ def test_a_swapped_model_is_refused_in_one_line(program: Path, make_result: Make
     status, _, errors = run(program, folder, "plan.json")
     assert status == 1
     assert errors.count("\n") == 1
+
+
+CODES_TEXT = """<ir_version: 8, opset_import: ["" : 17]>
+m (float[B, 4] x, int8[B, 4] past_h, float[B, L] past_key_values_0_key)
+  => (float[B, 4] y, int8[B, 4] present_h, float[B, T] present_0_key)
+  <float s = {0.3}, int8 z = {0}, int64[1] axis = {1}> {
+  h = DequantizeLinear(past_h, s, z)
+  y = Add(x, h)
+  present_h = QuantizeLinear(y, s, z)
+  sum = ReduceSum<keepdims=1>(x, axis)
+  present_0_key = Concat<axis=1>(past_key_values_0_key, sum)
+}"""
+
+
+def codes_bundle(make_result: MakeResult, folder: Path) -> Path:
+    """A state that is carried as int8, and a cache of floats that grows."""
+    model, quant = ir.from_onnx_text(CODES_TEXT), TensorQuant(INT8_ACTIVATION, np.asarray(0.3, np.float32))
+    feeds: Feeds = {"x": np.ones((2, 4), np.float32), "past_h": np.ones((2, 4), np.int8),
+                    "past_key_values_0_key": np.ones((2, 1), np.float32)}  # fmt: skip
+    pairs = tuple(zip([feeds], run_all(model, [feeds]), strict=True))
+    plan = QuantPlan(states={"past_h": StateQuant("present_h", quant)})
+    return make_result(model=model, plan=plan, golden=pairs).save(folder)
+
+
+HALVES = np.asarray([[0.15, 0.45, -0.15, -0.75], [60, -60, 1e-9, 0.3]])  # .5, 1.5, -.5 and -2.5 codes; both ends
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {}, {"past_h": HALVES.astype(np.float32)}, {"present_h": HALVES.astype(np.float16)}, {"past_h": HALVES},
+        {"past_h": np.arange(8, dtype=np.int8).reshape(2, 4)},
+        {"present_0_key": np.ones((2, 3), np.float32), "present_h": HALVES.astype(np.float32)},
+    ],
+)  # fmt: skip
+def test_a_stream_is_that_of_python(
+    program: Path, make_result: MakeResult, tmp_path: Path, first: dict[str, np.ndarray]
+) -> None:
+    """States from zero, or where a prefill left them: floats are rounded to codes."""
+    folder = codes_bundle(make_result, tmp_path / "out")
+    tokens = np.random.default_rng(0).standard_normal((5, 2, 4)).astype(np.float32)
+    golden.write_npz(tmp_path / "in.npz", {"x": tokens, **first})
+    status, said, errors = run(program, folder, "--stream", tmp_path / "in.npz", tmp_path / "out.npz")
+    assert (status, said) == (0, "5 runs, 2 states carried\n"), errors
+    stream = runtime.load(folder).stream(first)
+    wanted = np.stack([stream.run({"x": token})["y"] for token in tokens])
+    with np.load(tmp_path / "out.npz") as found:
+        assert set(found.files) == {"y", "present_h", "present_0_key"}
+        np.testing.assert_array_equal(found["y"], wanted)
+        np.testing.assert_array_equal(found["present_h"], stream.states["past_h"])
+        np.testing.assert_array_equal(found["present_0_key"], stream.states["past_key_values_0_key"])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"other": np.ones((2, 2, 4), np.float32)}, "in.npz lacks x"),
+        ({"x": np.float32(1)}, "in.npz has no leading axis of runs"),
+        ({}, "in.npz is missing"),
+    ],
+)
+def test_a_stream_that_cannot_run_is_one_line(
+    program: Path, make_result: MakeResult, tmp_path: Path, given: dict[str, np.ndarray], words: str
+) -> None:
+    folder = codes_bundle(make_result, tmp_path / "out")
+    if given:
+        golden.write_npz(tmp_path / "in.npz", given)
+    status, _, errors = run(program, folder, "--stream", tmp_path / "in.npz", tmp_path / "out.npz")
+    assert status == 1 and words in errors and errors.count("\n") == 1
+    assert not (tmp_path / "out.npz").exists()
+    plain = make_result().save(tmp_path / "plain")
+    golden.write_npz(tmp_path / "in.npz", {"x": np.ones((1, 2, 4), np.float32)})
+    assert "the model carries no state" in run(program, plain, "--stream", tmp_path / "in.npz", tmp_path / "o.npz")[2]
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from qcompiler.calibration.observers import Histogram
 from qcompiler.dither import dither
 from qcompiler.driver import compile_model
 from qcompiler.errors import UsageError
+from qcompiler.golden import write_npz
 from qcompiler.numerics import dequantize, quantize
 from qcompiler.options import CompileOptions
 from qcompiler.passes.quant.quantize_states import QuantizeStates
@@ -172,6 +173,13 @@ def test_bundle_manifest_golden_and_script(tmp_path: Path) -> None:
     real = {NEXT[SCAN]: SAMPLES[-1][SCAN]}  # floats, as a prefill leaves them
     codes = state_codes(SAMPLES[-1][SCAN], result.plan.states[SCAN].quant.scale)
     np.testing.assert_array_equal(model.stream(real).states[SCAN], codes)
+    stream = model.stream(real)
+    wanted = np.stack([stream.run({"u": token})["out"] for token in TOKENS])
+    for name in (SCAN, NEXT[SCAN]):
+        write_npz(tmp_path / "in.npz", {"u": TOKENS, name: SAMPLES[-1][SCAN]})
+        subprocess.run([*script, "--stream", str(tmp_path / "in.npz"), str(tmp_path / "out.npz")], check=True)
+        with np.load(tmp_path / "out.npz") as found:
+            np.testing.assert_array_equal(found["out"], wanted)
 
 
 @pytest.mark.parametrize(
