@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from qcompiler.passes.equalize.fold_norm_scales import bounded_folds, repq
 from qcompiler.passes.equalize.fold_shift_scale import ShiftScale
+from qcompiler.passes.equalize.joint_loss import JointLoss
 from qcompiler.passes.equalize.loss import SiteLoss, largest_codes
 from qcompiler.passes.equalize.sample_rows import Rows
 from qcompiler.passes.sites.records import Reals, Site
@@ -32,11 +34,21 @@ class Choice:
         losses: Method to its least loss.
         best: Method to the parameters that gave it, by channel of the source.
         places: Method to the place of these among the `proposals`.
+        every: The loss of each proposal, by place.
+        joint: Whether the losses are those at the readers' joint end.
     """
 
     losses: dict[str, float] = field(default_factory=dict)
     best: dict[str, ShiftScale] = field(default_factory=dict)
     places: dict[str, int] = field(default_factory=dict)
+    every: dict[int, float] = field(default_factory=dict)
+    joint: bool = False
+
+    def enter(self, place: int, method: str, made: ShiftScale, loss: float) -> None:
+        """Take what was measured of one proposal."""
+        self.every[place] = loss
+        if loss < self.losses.get(method, np.inf):
+            self.losses[method], self.best[method], self.places[method] = loss, made, place
 
 
 def choose(site: Site, seen: Rows, rows: Reals, methods: Sequence[str], precisions: Precisions) -> Choice:
@@ -44,10 +56,30 @@ def choose(site: Site, seen: Rows, rows: Reals, methods: Sequence[str], precisio
     loss = SiteLoss(site, rows, precisions)
     choice = Choice({"none": loss()})
     for place, (method, made) in enumerate(proposals(site, seen, methods, precisions)):
-        found = loss(_to_readers(site, made))
-        if found < choice.losses.get(method, np.inf):
-            choice.losses[method], choice.best[method], choice.places[method] = found, made, place
+        choice.enter(place, method, made, loss(_to_readers(site, made)))
     return choice
+
+
+def choose_jointly(
+    site: Site, seen: Rows, single: Choice, methods: Sequence[str], precisions: Precisions, loss: JointLoss
+) -> Choice:
+    """The same by the joint loss, of the best by single layers (`choose`) as many as it has room for."""
+    choice = Choice({"none": loss()}, joint=True)
+    tried = list(proposals(site, seen, methods, precisions))
+    for place in shortlist([method for method, _ in tried], single.every, loss.candidates):
+        method, made = tried[place]
+        made = single.best[method] if place == single.places[method] else made
+        choice.enter(place, method, made, loss(_to_readers(site, made)))
+    return choice
+
+
+def shortlist(methods: Sequence[str], losses: Mapping[int, float], count: int) -> list[int]:
+    """Places of proposals: in turns the best that is left of each method, one of each at least, up to `count`."""
+    turns, taken = Counter[str](), []
+    for place in sorted(losses, key=losses.__getitem__):
+        taken.append((turns[methods[place]], losses[place], place))
+        turns[methods[place]] += 1
+    return sorted(place for _, _, place in sorted(taken)[: max(count, len(turns))])
 
 
 def proposals(

@@ -11,8 +11,9 @@ from typing import Any
 import onnx_ir as ir
 
 from qcompiler.options import EqualizeMethod
-from qcompiler.passes.equalize.choose_shift_scale import Choice, choose, proposals
+from qcompiler.passes.equalize.choose_shift_scale import Choice, choose, choose_jointly, proposals
 from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScale
+from qcompiler.passes.equalize.joint_loss import JointLosses
 from qcompiler.passes.equalize.sample_rows import Rows, sample_each
 from qcompiler.passes.equalize.trials import Measured, Trials
 from qcompiler.passes.quant.select_sites import select_sites
@@ -31,6 +32,8 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "repq": ("repq",),
     "bounded_fold": ("bounded_fold",),
 }
+JOINT = frozenset({"os_plus"})
+"""Methods whose parameters are chosen where all readers of a norm work together, behind attention or behind a gate."""
 WORTH = 0.9
 """A site is rewritten where its readers lose a tenth of their error, and with added nodes only where they lose half."""
 WORTH_NODES = 0.5
@@ -97,9 +100,13 @@ def decide(
     shown = [feed for index, feed in enumerate(feeds) if index % EVERY != EVERY - 1] if apart else feeds
     rows = sample_each(model, sites, [shown, judges] if apart else [shown], threads=threads)
     seen, others = rows[0], rows[-1]
-    choices = {}
+    choices: dict[str, Choice] = {}
+    joint = JointLosses(model, sites if method in JOINT else (), judges, precisions, threads=threads)
     for site in sites:
-        choices[site.name] = choose(site, seen[site.name], others[site.name].rows, METHODS[method], precisions)
+        found = choose(site, seen[site.name], others[site.name].rows, METHODS[method], precisions)
+        if loss := joint.of(site):
+            found = choose_jointly(site, seen[site.name], found, METHODS[method], precisions, loss)
+        choices[site.name] = found
         progress()
     tried = {name: _pick(sites, choices, METHODS[method], nodes) for name, nodes in POLICIES.items()}
     free = _with_and_without_values(sites, {"no_nodes": tried["no_nodes"]})
@@ -212,6 +219,7 @@ def _described(site: Site, choice: Choice, taken: ShiftScale | None) -> dict[str
     return {
         "kind": site.kind.value,
         "method": method,
+        "loss": "joint" if choice.joint else "readers",
         "readers_sqnr": {name: round(decibels(loss), 1) for name, loss in choice.losses.items()},
     }
 

@@ -74,6 +74,14 @@ def test_nodes_are_added_only_where_the_outputs_need_them() -> None:
     assert low.facts["taken"] != "none"
 
 
+def test_attention_is_judged_jointly_where_the_method_asks_for_it() -> None:
+    model = planted(canonical(vit(1)))
+    for method, loss in (("os_plus", "joint"), ("auto", "readers")):
+        sites = decide(model, TARGET, FEEDS, method=method, threads=1).facts["sites"]  # type: ignore[arg-type]
+        judged = {name: item["loss"] for name, item in sites.items()}
+        assert judged == dict.fromkeys(judged, "readers") | {"n_0": loss}
+
+
 def test_nothing_to_quantize_is_nothing_to_rewrite() -> None:
     model = canonical(vit(1))
     every = frozenset(str(node.name) for node in model.graph)
