@@ -9,19 +9,25 @@ stability and performance reasons" (Fused Attention, TensorRT 10.x and 11.x); it
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.graph import FreshNames, add_initializer, constant_array, make_node, scalar_constant, sole_consumer
+from qcompiler.graph import FreshNames, add_initializer, constant_array, make_node, sole_consumer
 from qcompiler.passes.canonical.forms import Form, Role, annotate, form_of, role_of, site_of
 from qcompiler.pipeline import Outcome, Pass, Skip
+
+Numbers = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
 class ScaleQueries(Pass):
-    """Mul or Div by a positive constant number that alone reads a recognised product of queries and keys."""
+    """Mul or Div by a positive constant number that alone reads a recognised product of queries and keys.
+
+    One number for each head ([heads, 1, 1]) moves too where the queries are not quantized.
+    """
 
     name: ClassVar[str] = "scale-queries"
     keeps_float: ClassVar[bool] = False
@@ -43,20 +49,26 @@ class ScaleQueries(Pass):
         return Outcome(bool(matched), tuple(matched), tuple(skipped))
 
 
-def _factor(node: ir.Node, scores: ir.Value) -> float | None:
-    """What the node multiplies the scores by, where that is one positive number."""
+def _factor(node: ir.Node, scores: ir.Value) -> Numbers | None:
+    """What the node multiplies the scores by, where that is one positive number, or one for each head."""
     if node.op_type not in ("Mul", "Div") or node.domain not in ("", "ai.onnx"):
         return None
     first = node.inputs[0] is scores
-    number = scalar_constant(node.inputs[1 if first else 0])
-    if number is None or number <= 0 or not np.isfinite(number) or (node.op_type == "Div" and not first):
+    numbers = constant_array(node.inputs[1 if first else 0])
+    if numbers is None or (node.op_type == "Div" and not first) or any(size != 1 for size in numbers.shape[-2:]):
         return None
-    return number if node.op_type == "Mul" else 1 / number
+    wide = numbers.astype(np.float64)
+    if not (np.isfinite(wide) & (wide > 0)).all() or (scores.shape is None or numbers.ndim > len(scores.shape)):
+        return None
+    wide = wide.reshape(()) if wide.size == 1 else wide
+    return np.asarray(wide if node.op_type == "Mul" else 1 / wide)
 
 
-def _move(graph: ir.Graph, product: ir.Node, scale: ir.Node, factor: float, names: FreshNames) -> str:
+def _move(graph: ir.Graph, product: ir.Node, scale: ir.Node, factor: Numbers, names: FreshNames) -> str:
     """Scale the first operand, its pair included; a refusal or ""."""
     reader, pair = product, _pair(product.inputs[0])
+    if pair is not None and factor.ndim:
+        return "the pair of the queries has one scale for all heads"
     if pair is not None:
         reader = pair[0]
         steps = [constant_array(node.inputs[1]) for node in (pair[0], pair[-1])]
@@ -72,6 +84,8 @@ def _move(graph: ir.Graph, product: ir.Node, scale: ir.Node, factor: float, name
         pair[-1].replace_input_with(1, value)
     queries = reader.inputs[0]
     assert queries is not None
+    if not _has_heads(queries, factor):
+        return "the queries do not have the heads of the scale"
     dtype = queries.dtype.numpy() if queries.dtype is not None else np.float32
     constant = add_initializer(graph, np.asarray(factor, dtype), names(f"{product.name}_scale"))
     scaled = make_node(
@@ -83,6 +97,16 @@ def _move(graph: ir.Graph, product: ir.Node, scale: ir.Node, factor: float, name
     output = scale.outputs[0]
     ir.convenience.replace_nodes_and_values(graph, scale, [scale], [], [output], [product.outputs[0]])
     return ""
+
+
+def _has_heads(queries: ir.Value, factor: Numbers) -> bool:
+    """Whether the product with the factor has the shape of the queries."""
+    if not factor.ndim:
+        return True
+    if queries.shape is None or len(queries.shape) < factor.ndim:
+        return False
+    held = list(queries.shape)[-factor.ndim :]
+    return all(size in (1, own) for size, own in zip(factor.shape, held, strict=True))
 
 
 def _pair(value: ir.Value | None) -> list[ir.Node] | None:

@@ -29,11 +29,13 @@ class Form(str, Enum):
     HARD_SWISH = "hard_swish"
     MISH = "mish"
     ATTENTION = "attention"
+    CAPPED_ATTENTION = "capped_attention"
     ROTARY = "rotary"
     ROTATION = "rotation"
 
 
 NORM_FORMS = frozenset({Form.LAYER_NORM, Form.RMS_NORM, Form.GROUP_NORM})
+ATTENTION_FORMS = frozenset({Form.ATTENTION, Form.CAPPED_ATTENTION})
 ACTIVATION_FORMS = frozenset({Form.GELU, Form.GELU_TANH, Form.QUICK_GELU, Form.SILU, Form.HARD_SWISH, Form.MISH})
 
 
@@ -42,8 +44,9 @@ class Role(str, Enum):
 
     WHOLE: the form as one operator. INNER: a step of a norm or activation that nobody else reads. RESULT: the step
     whose output is the form's. QK and PV: the two attention products. REPEAT: key or value heads repeated for grouped
-    queries. MASK_ADD: Add or Where that brings the mask (or a position bias) to the scores. STRETCH and CLIP: of a
-    clipped softmax, clip((zeta - gamma) p + gamma, 0, 1), what is multiplied and added, and the clip.
+    queries. MASK_ADD: Add or Where that brings the mask (or a position bias) to the scores. CAP: Tanh over the scores.
+    STRETCH and CLIP: of a clipped softmax, clip((zeta - gamma) p + gamma, 0, 1), what is multiplied and added, and the
+    clip.
     """
 
     WHOLE = "whole"
@@ -55,6 +58,7 @@ class Role(str, Enum):
     PV = "pv"
     SCALE = "scale"
     MASK_ADD = "mask_add"
+    CAP = "cap"
     SOFTMAX = "softmax"
     STRETCH = "stretch"
     CLIP = "clip"

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from qcompiler.graph import all_nodes, rank, scalar_constant
+from qcompiler.graph import all_nodes, constant_array, rank, scalar_constant
 from qcompiler.passes.canonical.forms import Form, Role, annotate, annotate_all
 from qcompiler.passes.canonical.matching import is_activation, producer, with_scalar
 from qcompiler.pipeline import Outcome, Pass, Skip
@@ -23,6 +23,9 @@ class RecogniseAttention(Pass):
 
     So is clipped softmax (Bondarenko et al., arXiv:2306.12929, equation 4), clip((zeta - gamma) softmax + gamma, 0, 1)
     V, with `stretch` and `clip`: it gives exact zeros, and no zero needs a score far below the others.
+
+    Scores capped by c tanh(s / c) (Gemma 2) are a form of their own, CAPPED_ATTENTION, with `cap`: no fused kernel
+    takes that.
 
     The scale stands on the scores or on Q or K or both, as Mul or Div; the mask is added or chosen by Where; heads of
     K and V may be repeated by Expand for grouped queries. Nothing is rewritten: both products stay MatMuls, which
@@ -47,7 +50,9 @@ class RecogniseAttention(Pass):
             if isinstance(roles, str):
                 skipped.append(Skip(site, roles))
             else:
-                modified |= annotate_all(roles, Form.ATTENTION, site)
+                capped = any(role is Role.CAP for _, role in roles)
+                form = Form.CAPPED_ATTENTION if capped else Form.ATTENTION
+                modified |= annotate_all(roles, form, site)
                 matched.append(site)
         return Outcome(modified, tuple(matched), tuple(skipped))
 
@@ -78,20 +83,27 @@ def _scores(value: ir.Value | None, steps: int) -> _Roles | None:
         return None
     if node.op_type == "MatMul":
         return [(node, Role.QK)] if is_activation(node.inputs[0]) and is_activation(node.inputs[1]) else None
-    if node.op_type in ("Mul", "Div") and with_scalar(node) is not None and scalar_constant(node.inputs[0]) is None:
-        rest = _scores(node.inputs[0], steps - 1)
-        return None if rest is None else [(node, Role.SCALE), *rest]
-    if node.op_type == "Mul" and scalar_constant(node.inputs[0]) is not None:
-        rest = _scores(node.inputs[1], steps - 1)
+    if (data := _scaled(node)) is not None:
+        rest = _scores(data, steps - 1)
         return None if rest is None else [(node, Role.SCALE), *rest]
     if node.op_type in ("Add", "Where", "Max", "Sub", "Sum"):
         found = [part for item in node.inputs if (part := _scores(item, steps - 1)) is not None]
         return [(node, Role.MASK_ADD), *(pair for part in found for pair in part)] if found else None
-    if node.op_type == "Cast":
+    if node.op_type in ("Cast", "Tanh"):
         rest = _scores(node.inputs[0], steps - 1)
-        return None if rest is None else [(node, Role.CAST), *rest]
+        role = Role.CAP if node.op_type == "Tanh" else Role.CAST
+        return None if rest is None else [(node, role), *rest]
     if node.op_type in _LAYOUT:
         return _scores(node.inputs[0], steps - 1)
+    return None
+
+
+def _scaled(node: ir.Node) -> ir.Value | None:
+    """What is multiplied or divided by one constant, or by one for each head (the cosine attention of Swin V2)."""
+    for index in {"Mul": (0, 1), "Div": (0,)}.get(node.op_type, ()):
+        factor = constant_array(node.inputs[1 - index])
+        if factor is not None and all(size == 1 for size in factor.shape[-2:]):
+            return node.inputs[index]
     return None
 
 

@@ -8,7 +8,15 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.graph import FreshNames, add_initializer, all_nodes, constant_array, scalar_constant, sole_consumer
+from qcompiler.graph import (
+    FreshNames,
+    add_initializer,
+    all_nodes,
+    constant_array,
+    make_node,
+    scalar_constant,
+    sole_consumer,
+)
 from qcompiler.passes.canonical.forms import Form, Role, annotate, annotate_all
 from qcompiler.passes.canonical.matching import (
     behind_casts,
@@ -81,10 +89,11 @@ class RecogniseNorms(Pass):
                 if found:
                     skipped.append(Skip(node.name or node.op_type, found))
                 continue
-            site = found.result.name or ""
-            self._apply(found, site, fresh)
-            modified = True
-            matched.append(site)
+            for each in _one_each(found, node, fresh):
+                site = each.result.name or ""
+                self._apply(each, site, fresh)
+                modified = True
+                matched.append(site)
         return Outcome(modified, tuple(matched), tuple(skipped))
 
     def _apply(self, found: _Norm, site: str, fresh: FreshNames) -> None:
@@ -134,14 +143,17 @@ def _single_node(found: _Norm, op: str, channels: int, fresh: FreshNames) -> ir.
 
 
 def _match(root: ir.Node) -> _Norm | str:
-    """A match around this square root, or why not; an empty reason where nothing looks like a norm."""
+    """A match around this square root, or why not; an empty reason where nothing looks like a norm.
+
+    An Add of an epsilon may be missing.
+    """
     exponent = scalar_constant(root.inputs[1]) if root.op_type == "Pow" else 0.5
     if exponent not in (0.5, -0.5):
         return ""
     shifted = producer(root.inputs[0], "Add")
-    split = with_scalar(shifted) if shifted is not None else None
+    split = with_scalar(shifted) if shifted is not None else (root.inputs[0], 0.0)  # exporters drop an epsilon of 1e-8
     variance = producer(behind_casts(split[0]), "ReduceMean") if split is not None else None
-    if shifted is None or split is None or variance is None:
+    if split is None or variance is None:
         return ""
     axes = reduction_axes(variance)
     if axes is None:
@@ -151,7 +163,7 @@ def _match(root: ir.Node) -> _Norm | str:
     squared, square = _squared(variance.inputs[0])
     if squared is None or square is None:
         return "no square under the mean"
-    inner = [square, variance, shifted, root]
+    inner = [square, variance, *([shifted] if shifted is not None else []), root]
     centered = producer(squared, "Sub")
     mean = producer(centered.inputs[1], "ReduceMean") if centered is not None else None
     data = squared
@@ -174,6 +186,39 @@ def _match(root: ir.Node) -> _Norm | str:
     _absorb_affine(found)
     leak = leaks(found.inner, found.result)
     return f"{leak.name} is read elsewhere" if leak is not None else found
+
+
+def _one_each(found: _Norm, root: ir.Node, fresh: FreshNames) -> list[_Norm]:
+    """The match, or where several gains read what it normalizes (norms of one value, computed once), one for each."""
+    end, casts = found.result, list[ir.Node]()
+    while (cast := sole_consumer(end)) is not None and cast.op_type == "Cast":
+        casts.append(cast)
+        end = cast.outputs[0]
+    uses = tuple(end.uses())
+    scaled = all(use.node.op_type == "Mul" and _per_channel(other_operand(use.node, end), found.data) for use in uses)
+    if found.gain is not None or found.axes != (-1,) or len(uses) < 2 or end.is_graph_output() or not scaled:
+        return [found]
+    roots = [root]
+    for use in uses[1:]:
+        copies = _copied([*found.inner, *casts], fresh)
+        use.node.replace_input_with(use.idx, copies[end].outputs[0])
+        roots.append(copies[root.outputs[0]])
+    return [each for item in roots if isinstance(each := _match(item), _Norm)]
+
+
+def _copied(nodes: list[ir.Node], fresh: FreshNames) -> dict[ir.Value, ir.Node]:
+    """Copies of these nodes, in order, behind the last one; by the value of which each makes a copy."""
+    made: dict[ir.Value, ir.Node] = {}
+    anchor = nodes[-1]
+    for node in nodes:
+        value = node.outputs[0]
+        inputs = [made[item].outputs[0] if item in made else item for item in node.inputs]
+        copy = make_node(node.op_type, inputs, dict(node.attributes), output=fresh(f"{value.name}_copy"),
+                         dtype=value.dtype, shape=value.shape)  # fmt: skip
+        assert isinstance(anchor.graph, ir.Graph)
+        anchor.graph.insert_after(anchor, copy)
+        made[value], anchor = copy, copy
+    return made
 
 
 def _squared(value: ir.Value | None) -> tuple[ir.Value | None, ir.Node | None]:

@@ -20,8 +20,8 @@ class DropNoOps(Pass):
     """x -> op -> y, with y = x whatever x is, becomes x.
 
     Identity, Dropout in inference, Cast to the type it has, Transpose in order, Reshape and Expand to the shape it has,
-    Concat and Sum of one, Slice and Pad of nothing, Mul and Div by 1. Where the graph returns y, the producer of x
-    takes y's name; an Identity stays where x is an input, a constant or another output.
+    Concat and Sum of one, Slice and Pad of nothing, Mul and Div by 1, a choice whose condition is the same everywhere (as
+    exporters write the target of an Expand). Where the graph returns y, the producer of x takes y's name; an Identity stays where x is an input, a constant or another output.
     """
 
     name: ClassVar[str] = "drop-no-ops"
@@ -30,13 +30,31 @@ class DropNoOps(Pass):
         dropped = []
         for graph in model.graphs():
             for node in graph:
-                if node.domain == "" and is_no_op(node) and _bypass(graph, node):
+                source = passed_on(node) if node.domain == "" else None
+                if source is not None and _bypass(graph, node, source):
                     dropped.append(node.name or node.op_type)
         return Outcome(bool(dropped), tuple(dropped))
 
 
+def passed_on(node: ir.Node) -> ir.Value | None:
+    """The input that the first output always equals, in value, type and shape; None where there is none."""
+    if node.op_type == "Where":
+        return _chosen(node)
+    return node.inputs[0] if is_no_op(node) else None
+
+
+def _chosen(node: ir.Node) -> ir.Value | None:
+    """What a Where takes at all places, if it is not repeated along an axis."""
+    condition = constant_array(node.inputs[0])
+    if condition is None or not condition.size or condition.any() != condition.all():
+        return None
+    chosen = node.inputs[1 if condition.all() else 2]
+    dims = dims_of(chosen)
+    return chosen if dims is not None and None not in dims and dims == dims_of(node.outputs[0]) else None
+
+
 def is_no_op(node: ir.Node) -> bool:
-    """Whether the first output always equals the first input, in value, type and shape."""
+    """Whether the first output always equals the first input."""
     data = node.inputs[0] if node.inputs else None
     if data is None:
         return False
@@ -100,10 +118,8 @@ def _keeps_shape(node: ir.Node, data: ir.Value, output: ir.Value) -> bool:
     return [int(size) for size in target] == [0] * len(before) and not node.attributes.get_int("allowzero", 0)
 
 
-def _bypass(graph: ir.Graph, node: ir.Node) -> bool:
-    source, output = node.inputs[0], node.outputs[0]
-    if source is None:
-        return False
+def _bypass(graph: ir.Graph, node: ir.Node, source: ir.Value) -> bool:
+    output = node.outputs[0]
     if not output.is_graph_output():
         output.replace_all_uses_with(source)
         graph.remove(node, safe=True)

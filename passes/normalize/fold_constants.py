@@ -35,8 +35,9 @@ class FoldConstants(Pass):
 
     One walk in graph order carries partly known shape operands (see `shape_values`), so Shape, Gather, Concat, ... fold
     where the dimensions in question are static, and a Reshape whose target has one dynamic entry gets a constant
-    target. Large weights behind Transpose, Cast and the like become lazy tensors: nothing is copied until it is read.
-    Never folded: Q/DQ, random operators, nodes with subgraphs, strings. Needs shapes (`infer-shapes`) and sorted nodes.
+    target. A Tile that repeats axes of length 1 alone becomes an Expand, whose shape inference knows. Large
+    weights behind Transpose, Cast and the like become lazy tensors: nothing is copied until it is read. Never folded:
+    Q/DQ, random operators, nodes with subgraphs, strings. Needs shapes (`infer-shapes`) and sorted nodes.
 
     Attributes:
         growth_limit: Bytes by which one result may exceed its operands.
@@ -97,6 +98,10 @@ class _Walk:
                 return
         elif node.op_type in ("Reshape", "Expand", "ConstantOfShape"):
             self._refine(graph, node, operands)
+        elif node.op_type == "Tile" and _repeats_ones(dims_of(node.inputs[0]), operands[1]):
+            node.op_type = "Expand"
+            self.modified = True
+            self.folded.append(f"{node.name}: repeats as a shape")
 
     def _shape_value(self, value: ir.Value | None) -> ShapeValue | None:
         if value is None:
@@ -230,6 +235,13 @@ def _constant_entries(value: ir.Value) -> ShapeValue | None:
     if tensor.dtype not in (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL):
         return None
     return ShapeValue(tuple(int(item) for item in tensor.numpy().reshape(-1)), len(tensor.shape) == 0)
+
+
+def _repeats_ones(dims: tuple[Entry, ...] | None, repeats: ShapeValue | None) -> bool:
+    """Whether each axis has length 1 or is taken once: then the repeats are the target of an Expand."""
+    if dims is None or repeats is None or len(dims) != len(repeats.entries):
+        return False
+    return all(1 in pair and 0 not in pair for pair in zip(dims, repeats.entries, strict=True))
 
 
 def _bytes_of(value: ir.Value) -> int | None:

@@ -14,6 +14,7 @@ from qcompiler.passes.normalize.inline_branches import InlineBranches
 from qcompiler.passes.normalize.inline_functions import InlineFunctions
 from qcompiler.passes.normalize.lift_constants import LiftConstants
 from qcompiler.passes.normalize.name_everything import NameEverything
+from qcompiler.passes.normalize.plain_gather import PlainGather
 from qcompiler.passes.normalize.plain_gemm import PlainGemm
 from qcompiler.passes.normalize.settle_shapes import SettleShapes
 from qcompiler.pipeline import Pass
@@ -38,6 +39,7 @@ def normalize_passes(opset: int, native_ops: frozenset[str] = COMMON_OPS) -> tup
         LiftConstants(),  # constants that the new forms brought
         NameEverything(),
         PlainGemm(),
+        PlainGather(),
         DropNoOps(),  # weights behind Identity come free without a copy
         MergeEqualNodes(),  # one result for what shares its operands, folded once
         InferShapes(),

@@ -9,11 +9,10 @@ import onnx_ir as ir
 
 from qcompiler.graph import constant_array, rank
 from qcompiler.passes.canonical.forms import NORM_FORMS, Form, form_of, site_of
-from qcompiler.passes.canonical.matching import with_scalar
 from qcompiler.passes.rotate.marks import is_marked
-from qcompiler.passes.rotate.stream_steps import SUMS, axis_before, keeps_channels, layer_writers, same_for_all_channels
+from qcompiler.passes.rotate.stream_steps import SUMS, axis_before, keeps_channels, layer_writers
 from qcompiler.passes.sites.norm_sites import norm_sites
-from qcompiler.passes.sites.readers import axis_behind, reader_of
+from qcompiler.passes.sites.readers import axis_behind, factored_operand, reader_of, same_for_all_channels
 from qcompiler.passes.sites.records import Operand, Reader, Refusal, Site
 
 
@@ -152,14 +151,11 @@ class _Walk:
             self._refuse(f"{value.name} is what a norm gives (post-LN, or a norm behind the embedding)")
         elif (written := layer_writers(node, value, axis)) is not None:
             self.writers += written
-        elif op in (*SUMS, "Concat") or (op in ("Mul", "Div") and with_scalar(node) is not None):
-            scaled = with_scalar(node) if op in ("Mul", "Div") else None
+        elif (scaled := factored_operand(node, axis)) is not None or op in (*SUMS, "Concat"):
             if op == "Concat" and node.attributes.get_int("axis", 0) % (rank(value) or 1) == (rank(value) or 1) + axis:
                 self._refuse(f"{value.name} is put together along its channels")
-            elif scaled is not None:
-                self._operand(node, list(node.inputs).index(scaled[0]), value, axis)
             else:
-                for index in range(len(node.inputs)):
+                for index in (scaled,) if scaled is not None else range(len(node.inputs)):
                     self._operand(node, index, value, axis)
         elif op == "Where" and same_for_all_channels(node.inputs[0], axis):
             for index in (1, 2):

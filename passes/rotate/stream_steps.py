@@ -5,8 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from qcompiler.graph import rank
-from qcompiler.passes.canonical.matching import with_scalar
-from qcompiler.passes.sites.readers import axis_behind
+from qcompiler.passes.sites.readers import axis_behind, factored_operand, same_for_all_channels
 from qcompiler.passes.sites.records import Operand
 
 SUMS = ("Add", "Sub")
@@ -16,8 +15,7 @@ def keeps_channels(node: ir.Node, index: int, value: ir.Value, axis: int) -> boo
     """Whether the output is linear in the value, channel by channel and alike for all of them."""
     op = node.op_type if node.domain == "" else ""
     if op in ("Mul", "Div"):
-        scaled = with_scalar(node)
-        return scaled is not None and scaled[0] is value and (op == "Mul" or index == 0)
+        return factored_operand(node, axis) == index
     if op == "Concat":
         dims = rank(node.outputs[0]) or 0
         return dims > 0 and node.attributes.get_int("axis", 0) % dims != dims + axis
@@ -60,8 +58,3 @@ def axis_before(node: ir.Node, axis: int) -> int | None:
     dims = rank(node.inputs[0]) if node.inputs else None
     places = range(-1, -(dims or 0) - 1, -1)
     return next((place for place in places if axis_behind(node, place) == axis), None)
-
-
-def same_for_all_channels(value: ir.Value | None, axis: int) -> bool:
-    """Whether a mask does not tell channels apart."""
-    return value is not None and value.shape is not None and (len(value.shape) < -axis or value.shape[axis] == 1)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from qcompiler.graph import is_constant, sole_consumer
 from qcompiler.passes.canonical.forms import ACTIVATION_FORMS, Role, form_of, role_of
-from qcompiler.passes.canonical.matching import behind_casts, other_operand, producer
+from qcompiler.passes.canonical.matching import behind_casts, producer
+from qcompiler.passes.sites.axis_factors import Track, has_channels, numbers
+from qcompiler.passes.sites.layer_parts import layer_part
 from qcompiler.passes.sites.layers import layer_made
 from qcompiler.passes.sites.readers import find_readers
-from qcompiler.passes.sites.records import Kind, Refusal, Site
+from qcompiler.passes.sites.records import Channels, Kind, Refusal, Site
 
 
 def mlp_sites(model: ir.Model) -> list[Site | Refusal]:
@@ -52,10 +55,9 @@ def gate_of(product: ir.Node) -> ir.Value | None:
 def _mlp_site(kind: Kind, made: ir.Node) -> Site | Refusal:
     value = made.outputs[0]
     if kind is Kind.RELU:
-        return _between(kind, value, made.inputs[0])
+        return _between(kind, value, made, 0)
     if kind is Kind.GATED:
-        gate = gate_of(made)
-        return _between(kind, value, other_operand(made, gate) if gate is not None else None)
+        return _between(kind, value, made, 1 if made.inputs[0] is gate_of(made) else 0)
     found = find_readers(value)
     channels = value.shape[-1] if value.shape is not None and len(value.shape) else None
     if found.refusal or found.edges or not isinstance(channels, int):
@@ -63,12 +65,27 @@ def _mlp_site(kind: Kind, made: ir.Node) -> Site | Refusal:
     return Site(kind, value, channels, (), None, tuple(found.layers))
 
 
-def _between(kind: Kind, value: ir.Value, source: ir.Value | None) -> Site | Refusal:
-    made = layer_made(source)
+def _between(kind: Kind, value: ir.Value, node: ir.Node, index: int) -> Site | Refusal:
+    """The input `index` of the node is what is scaled: all that a layer gives, or a part that nobody else reads, as
+    where one layer makes the gate too."""
+    source = node.inputs[index]
+    made, part = layer_made(source), None
     if made is None or source is None or sole_consumer(source) is None:
-        return Refusal(kind, str(value.name), "what is scaled does not come from a layer of its own")
+        fused = layer_part(node, index)
+        part = _last_axis(fused.arrived) if fused is not None else None
+        if fused is None or part is None or fused.shares(part):
+            return Refusal(kind, str(value.name), "what is scaled does not come from a layer of its own")
+        made = fused.weight, fused.bias, part.size
     weight, bias, channels = made
     found = find_readers(value)
     if found.refusal or not found.layers or found.edges:
         return Refusal(kind, str(value.name), found.refusal or "it is read by other nodes than layers")
-    return Site(kind, value, channels, (weight,), bias, tuple(found.layers), shifts=False)
+    return Site(kind, value, channels, (weight,), bias, tuple(found.layers), shifts=False, part=part)
+
+
+def _last_axis(track: Track | None) -> Channels | None:
+    """The source channels along the last axis, if all lie there in ascending order."""
+    if track is None or any(has_channels(axis) for axis in track.axes[:-1]):
+        return None
+    found = numbers(track.axes[-1], track.offset)
+    return found if found is not None and found.size and bool((np.diff(found) > 0).all()) else None

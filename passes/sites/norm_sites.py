@@ -20,7 +20,7 @@ def norm_sites(model: ir.Model) -> list[Site | Refusal]:
 
     A LayerNormalization takes a shift even without a bias, which it is given; RMSNorm has no place for one. A residual
     edge (post-LN) is recorded with the bias of the layer that the same Add brings in. Convolutions with more than one
-    place of their kernel take a scale (and a rotation) but no shift.
+    place of their kernel take a scale (and a rotation) but no shift, and so do layers behind a mask or another factor.
     """
     found: list[Site | Refusal] = []
     parts: dict[str, list[ir.Node]] = {}
@@ -81,14 +81,14 @@ def _constant_of(nodes: list[ir.Node], role: Role) -> Operand | None:
 def _with_readers(
     value: ir.Value, channels: int, gain: Operand, bias: Operand | None, bias_node: ir.Node | None
 ) -> Site | Refusal:
-    found = find_readers(value)
+    found = find_readers(value, factors=True)
     if found.refusal:
         return _refuse(value, found.refusal)
     spatial = {edge: layer for edge in found.edges if (layer := conv_reader(edge.node, edge.index, edge.axis))}
     layers = [*found.layers, *(replace(layer, bias=None) for layer in spatial.values())]
     if not layers:
         return _refuse(value, f"no layer reads it but {_names(found.edges) or 'nothing'}")
-    shifts = (bias is not None or bias_node is not None) and not spatial
+    shifts = (bias is not None or bias_node is not None) and not spatial and not found.factored
     edges = tuple(edge for edge in found.edges if edge not in spatial)
     return Site(Kind.NORM, value, channels, (gain,), bias, tuple(layers), edges, bias_node=bias_node, shifts=shifts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
@@ -17,38 +17,52 @@ _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 
 @dataclass(slots=True)
 class Readers:
-    """What `find_readers` found; `refusal` is not empty where the channels could not be followed."""
+    """What `find_readers` found; `refusal` is not empty where the channels could not be followed.
+
+    Attributes:
+        factored: Whether a factor stands in front of a reader: no shift passes then, and readers are given no bias.
+    """
 
     layers: list[Reader] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
     refusal: str = ""
+    factored: bool = False
 
 
-def find_readers(value: ir.Value, axis: int = -1) -> Readers:
+def find_readers(value: ir.Value, axis: int = -1, *, factors: bool = False) -> Readers:
     """Follow `value` to its readers.
 
-    Through Identity, Cast, Reshape, Flatten, Squeeze, Unsqueeze, Transpose, and Split, Slice, Gather, ReduceMean along
-    other axes than that of the channels; through a Concat along such an axis if all its parts come from `value`, as
-    where a window is rolled.
+    Through Identity, Cast, Reshape, Flatten, Squeeze, Unsqueeze, Transpose, and Split, Slice, Gather, ReduceMean,
+    GlobalAveragePool along other axes than that of the channels; through a Concat along such an axis if all its parts
+    come from `value`, as where a window is rolled.
 
     Args:
         axis: Of the channels, counted from the end.
+        factors: Whether to go through products with what is the same for all channels: a number, a mask of positions.
     """
     found = Readers()
     queue = [(value, axis)]
+    behind_factors: set[ir.Value] = set()
     joins: dict[ir.Node, dict[int, int]] = {}
     while queue and not found.refusal:
         current, where = queue.pop(0)
         if current.is_graph_output():
             found.refusal = f"{current.name} is an output of the model"
+        factored = current in behind_factors
+        found.factored |= factored
         for use in current.uses():
             node, index = use.node, use.idx
+            if factored:
+                behind_factors.update(node.outputs)
             if node.graph is not value_graph(value):
                 found.refusal = f"{current.name} is read inside the body of {node.op_type}"
             elif (layer := reader_of(node, index, where)) is not None:
-                found.layers.append(layer)
+                found.layers.append(replace(layer, bias=None) if factored else layer)
             elif index == 0 and (moved := axis_behind(node, where)) is not None:
                 queue += [(output, moved) for output in node.outputs]
+            elif factors and factored_operand(node, where) == index:
+                behind_factors.update(node.outputs)
+                queue.append((node.outputs[0], where))
             elif node.op_type == "Shape":
                 continue
             elif node.op_type == "Concat" and node.domain == "":
@@ -61,6 +75,22 @@ def find_readers(value: ir.Value, axis: int = -1) -> Readers:
                 found.edges.append(Edge(node, index, where, _bias_beside(node, current)))
     found.edges += [Edge(node, index, where) for node, parts in joins.items() for index, where in parts.items()]
     return found
+
+
+def factored_operand(node: ir.Node, axis: int) -> int | None:
+    """Which operand of a Mul or Div is multiplied by the same number for all channels; None where none is."""
+    if node.domain != "" or node.op_type not in ("Mul", "Div"):
+        return None
+    for index in (0, 1) if node.op_type == "Mul" else (0,):
+        data, factor = node.inputs[index], node.inputs[1 - index]
+        if not same_for_all_channels(data, axis) and same_for_all_channels(factor, axis):
+            return index
+    return None
+
+
+def same_for_all_channels(value: ir.Value | None, axis: int) -> bool:
+    """Whether a factor or mask does not tell channels apart."""
+    return value is not None and value.shape is not None and (len(value.shape) < -axis or value.shape[axis] == 1)
 
 
 def _is_joined(node: ir.Node, parts: Mapping[int, int]) -> bool:
@@ -167,6 +197,8 @@ def axis_behind(node: ir.Node, axis: int) -> int | None:
         if axes is None or place in (reduced := {item % dims for item in axes}):
             return None
         return place - sum(item < place for item in reduced) * (new_dims != dims) - new_dims
+    if node.op_type == "GlobalAveragePool":
+        return axis if place == 1 else None
     if node.op_type in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
         return _axis_reshaped(before, after, place)
     return None

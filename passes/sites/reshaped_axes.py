@@ -8,13 +8,15 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.graph import constant_array
-from qcompiler.passes.canonical.matching import producer
+from qcompiler.passes.canonical.matching import producer, with_scalar
+from qcompiler.passes.normalize.shape_values import dims_of
 from qcompiler.passes.sites.axis_factors import Axis, Factor, has_channels, other
 
 
 def regrouped(axes: Sequence[Axis], node: ir.Node) -> tuple[Axis, ...] | None:
     """Factors in their order, dealt out to the axes that a Reshape makes: known sizes by products from both ends,
-    others one each, and the axis of the target's -1, or else the one that channels face, takes the rest."""
+    others one each, and the axis of the target's -1, or else the one that channels face or the last one left, takes the
+    rest."""
     shape = node.outputs[0].shape
     if shape is None:
         return None
@@ -26,13 +28,15 @@ def regrouped(axes: Sequence[Axis], node: ir.Node) -> tuple[Axis, ...] | None:
     for last, dealt in ((True, sides[1]), (False, sides[0])):
         while len(sides[0]) + len(sides[1]) < len(sizes):
             place = len(sizes) - 1 - len(dealt) if last else len(dealt)
-            size = sizes[place]
+            size, single = sizes[place], len(sides[0]) + len(sides[1]) == len(sizes) - 1
             if not has_channels(factors):
                 axis: Axis | None = other(size)
-            elif size is None and place == (free if free is not None else _facing(factors, place, last=last)):
+            elif size is None and (single or place == _rest(free, factors, place, last=last)):
                 break
             else:
                 axis = _taken(factors, size, last=last)
+                if axis is not None and size is None and not last:
+                    axis += _multiples(factors, _multiple(node, place))
             if axis is None:
                 return None
             dealt.insert(0 if last else len(dealt), axis)
@@ -50,9 +54,34 @@ def _same_behind(before: ir.Value | None, shape: ir.Shape) -> int:
     return same.index(False) if False in same else len(same)
 
 
-def _facing(factors: Sequence[Factor], place: int, *, last: bool) -> int:
-    """The place itself where channels face it: then it takes what is left."""
+def _rest(free: int | None, factors: Sequence[Factor], place: int, *, last: bool) -> int:
+    """The place that takes what is left: of the target's -1, or this one where channels face it."""
+    if free is not None:
+        return free
     return place if factors[-1 if last else 0].stride is not None else -1
+
+
+def _multiple(node: ir.Node, place: int) -> int:
+    """The constant factor in the size that a Reshape's target computes for an axis: the heads in batch x heads."""
+    joined = producer(node.inputs[1], "Concat") if len(node.inputs) > 1 else None
+    if joined is None or any(dims_of(part) != (1,) for part in joined.inputs) or place >= len(joined.inputs):
+        return 1
+    value, found = joined.inputs[place], 1
+    while (maker := producer(value, "Unsqueeze", "Squeeze", "Reshape", "Cast", "Identity", "Mul")) is not None:
+        scaled = with_scalar(maker) if maker.op_type == "Mul" else (maker.inputs[0], 1)
+        if scaled is None:
+            break
+        value, found = scaled[0], found * int(scaled[1])
+    return found
+
+
+def _multiples(factors: list[Factor], multiple: int) -> Axis:
+    """Remove factors of known sizes that go into the multiple from the front."""
+    taken: list[Factor] = []
+    while factors and (size := factors[0].size) is not None and multiple > 1 and multiple % size == 0:
+        multiple //= size
+        taken.append(factors.pop(0))
+    return tuple(taken)
 
 
 def _taken(factors: list[Factor], size: int | None, *, last: bool) -> Axis | None:

@@ -10,8 +10,8 @@ import onnx_ir as ir
 from qcompiler.passes.canonical.forms import Role, role_of
 from qcompiler.passes.canonical.matching import behind_casts, producer
 from qcompiler.passes.sites.axis_factors import Factor, Track, numbers
-from qcompiler.passes.sites.channel_axes import MOVES, behind, start, through_product
-from qcompiler.passes.sites.layers import layer_made
+from qcompiler.passes.sites.channel_axes import behind, through_product
+from qcompiler.passes.sites.layer_parts import layer_part
 from qcompiler.passes.sites.readers import find_readers, reader_of
 from qcompiler.passes.sites.records import Channels, Kind, Operand, Reader, Refusal
 
@@ -54,16 +54,14 @@ def _path(product: ir.Node) -> ValuePath | Refusal:
     def refuse(reason: str) -> Refusal:
         return Refusal(Kind.VALUE, str(product.name), reason)
 
-    source = _layer_above(product)
-    made = layer_made(source)
-    first = start(source, made[2]) if made is not None and source is not None else None
-    if made is None or source is None or first is None:
+    made = layer_part(product, 1)
+    if made is None:
         return refuse("the values do not come from a layer of their own, split into heads")
-    arrived, others = _spread(source, first, product)
+    arrived = made.arrived
     part = arrived.channels() if arrived is not None else None
     if arrived is None or part is None or not part.size:
         return refuse("the values come through operators that mix channels, or whose shapes are not known")
-    if any(track is None or np.isin(part, _all_channels(track, made[2])).any() for track in others):
+    if made.shares(part):
         return refuse("the values are read elsewhere too, or are an output of the model (a cache)")
     track = through_product(product, arrived)
     ends = _joined(product.outputs[0], track) if track is not None else None
@@ -81,47 +79,8 @@ def _path(product: ir.Node) -> ValuePath | Refusal:
         return refuse(f"{part.size} channels of values for {channels} of the output projection")
     held = np.unique(part)
     whole = producer(behind_casts(product.inputs[0]), "Softmax") is not None
-    return ValuePath(product, joined, head, made[0], made[1], made[2], held, np.searchsorted(held, read),
+    return ValuePath(product, joined, head, made.weight, made.bias, made.total, held, np.searchsorted(held, read),
                      tuple(found.layers), whole)  # fmt: skip
-
-
-def _layer_above(product: ir.Node) -> ir.Value | None:
-    """What the layer gives whose channels become values."""
-    value = product.inputs[1]
-    for _ in range(_STEPS):
-        node = producer(value)
-        if node is None or node.op_type not in MOVES:
-            return value
-        value = node.inputs[0]
-    return None
-
-
-def _spread(source: ir.Value, first: Track, product: ir.Node) -> tuple[Track | None, list[Track | None]]:
-    """Where the channels arrive at the product, and where else; None for what nobody knows of."""
-    arrived: Track | None = None
-    others: list[Track | None] = []
-    queue = [(source, first)]
-    while queue:
-        value, track = queue.pop()
-        if value.is_graph_output():
-            others.append(track)
-        for use in value.uses():
-            if use.node.op_type == "Shape":
-                continue
-            if use.node is product and use.idx == 1 and arrived is None:
-                arrived = track
-                continue
-            on = behind(use.node, track) if use.idx == 0 and use.node.graph is product.graph else None
-            if on is None:
-                others.append(track)
-            else:
-                queue += on
-    return arrived, others
-
-
-def _all_channels(track: Track | None, total: int) -> Channels:
-    found = track.channels() if track is not None else None
-    return np.arange(total) if found is None else found
 
 
 def _joined(value: ir.Value, track: Track) -> tuple[ir.Value, tuple[Factor, ...], int] | None:

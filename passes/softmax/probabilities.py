@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from qcompiler.graph import is_float
-from qcompiler.passes.canonical.forms import Form, Role, form_of, role_of, site_of
+from qcompiler.passes.canonical.forms import ATTENTION_FORMS, Role, form_of, role_of, site_of
 from qcompiler.pipeline import Skip
 
 _BETWEEN = frozenset({Role.CAST, Role.MASK_ADD, Role.STRETCH, Role.CLIP})
@@ -38,7 +38,7 @@ def probabilities(model: ir.Model) -> tuple[list[Probability], list[Skip]]:
     """Every recognised attention product of the main graph; others with the reason."""
     found, skipped = [], []
     for node in model.graph.all_nodes():
-        if form_of(node) is not Form.ATTENTION or role_of(node) is not Role.PV:
+        if form_of(node) not in ATTENTION_FORMS or role_of(node) is not Role.PV:
             continue
         name = str(node.name)
         weights, values = node.inputs[0], node.inputs[1]
