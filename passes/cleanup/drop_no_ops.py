@@ -20,8 +20,9 @@ class DropNoOps(Pass):
     """x -> op -> y, with y = x whatever x is, becomes x.
 
     Identity, Dropout in inference, Cast to the type it has, Transpose in order, Reshape and Expand to the shape it has,
-    Concat and Sum of one, Slice and Pad of nothing, Mul and Div by 1, a choice whose condition is the same everywhere (as
-    exporters write the target of an Expand). Where the graph returns y, the producer of x takes y's name; an Identity stays where x is an input, a constant or another output.
+    Concat and Sum of one, Slice and Pad of nothing, Mul and Div by 1, a choice whose condition is the same everywhere
+    (exporters write the target of an Expand so). Where the graph returns y, the producer of x takes y's name; an
+    Identity stays where x is an input, a constant or another output.
     """
 
     name: ClassVar[str] = "drop-no-ops"

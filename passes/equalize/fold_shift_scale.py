@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -60,17 +60,23 @@ class FoldShiftScale(Pass):
         if not self.parameters:
             return Outcome(False)
         editor = _Editor(model)
-        sites = {site.name: site for site in find_sites(model).sites}
+        sites = {site.name: site for site in _last_first(model, find_sites(model).sites)}
+        reasons = {name: editor.fold(site, self.parameters[name])
+                   for name, site in sites.items() if name in self.parameters}  # fmt: skip
         for name, wanted in self.parameters.items():
-            if name not in sites:
-                skipped.append(Skip(name, "no such site"))
-                continue
-            reason = editor.fold(sites[name], wanted)
+            reason = reasons.get(name, "no such site")
             if reason:
                 skipped.append(Skip(name, reason))
             elif wanted.shifts or wanted.scales:
                 matched.append(name)
         return Outcome(bool(matched), tuple(matched), tuple(skipped))
+
+
+def _last_first(model: ir.Model, sites: Iterable[Site]) -> list[Site]:
+    """Against the order of the graph: the Add that a shift puts behind a layer without a bias is made from the weight
+    as the site behind that layer leaves it."""
+    places = {value: place for place, node in enumerate(model.graph) for value in node.outputs}
+    return sorted(sites, key=lambda site: -places.get(site.value, 0))
 
 
 class _Editor:
