@@ -26,6 +26,7 @@ def model_of(queries: str, scale: str, read: str = "q2", more: str = "", outputs
     model = build(
         f"m ({SHAPES}) => (float[1, 2, 5, 16] y{outputs}) {{ {body} }}", 21, s=np.float32(0.03), z=np.int8(0),
         z7=np.int8(7), lo=np.int8(-31), hi=np.int8(31), c=np.float32(0.25), four=np.float32(4),
+        heads=np.array([[[0.25]], [[2]]], np.float32),
         minus=np.float32(-0.25),
     )  # fmt: skip
     RecogniseAttention().run(model)
@@ -39,6 +40,8 @@ def model_of(queries: str, scale: str, read: str = "q2", more: str = "", outputs
         (PAIR.format(x="q"), "b = Div(a, four)", "q2"),
         (CLIPPED.format(x="q"), "b = Mul(c, a)", "q2"),
         ("", "b = Mul(a, c)", "q"),
+        ("", "b = Mul(a, heads)", "q"),
+        ("", "b = Div(a, heads)", "q"),
     ],
 )
 def test_the_scale_is_in_front_and_the_result_stays(queries: str, scale: str, read: str) -> None:
@@ -60,6 +63,7 @@ def test_the_scale_is_in_front_and_the_result_stays(queries: str, scale: str, re
     ("queries", "scale", "more", "outputs", "reasons"),
     [
         (PAIR.format(x="q"), "b = Mul(a, minus)", "", "", []),
+        (PAIR.format(x="q"), "b = Mul(a, heads)", "", "", ["one scale for all heads"]),
         (PAIR.format(x="q"), "b = Mul(a, c)", "", ", float[1, 2, 5, 5] a", []),
         (PAIR.format(x="q").replace("z)", "z7)"), "b = Mul(a, c)", "", "", ["a zero point, or no single scale"]),
         (PAIR.format(x="q"), "b = Mul(a, c)", "o = Relu(q2)", ", float o", ["other readers"]),

@@ -12,7 +12,8 @@ from tests.equivalence import normalized
 
 INPUTS = "float[N, 2, 5, 4] q, float[N, 2, 5, 4] k, float[N, 2, 5, 4] v, float[N, 1, 1, 5] mask, bool[N, 1, 1, 5] keep"
 CONSTANTS = "float scale = {0.5}, float eight = {2.0}, float low = {-10000.0}, float part = {0.7071}, "
-CONSTANTS += "float stretch = {1.1}, float gamma = {-0.05}, float nought = {0}, float one = {1}, float small = {0.01}"
+CONSTANTS += "float stretch = {1.1}, float gamma = {-0.05}, float nought = {0}, float one = {1}, float small = {0.01}, "
+CONSTANTS += "float[2, 1, 1] heads = {2.0, 0.5}, float[1, 1, 5] keys = {1.0, 2.0, 3.0, 4.0, 5.0}"
 BACK = "kt = Transpose<perm = [0, 1, 3, 2]>(k)\n  "
 OUT = "y = MatMul(p, v)"
 SPELLINGS: dict[str, tuple[str, list[Role]]] = {
@@ -37,6 +38,10 @@ SPELLINGS: dict[str, tuple[str, list[Role]]] = {
         "  c = Clip(u, nought, one)\n  y = MatMul(c, v)",
         [Role.QK, Role.SOFTMAX, Role.STRETCH, Role.STRETCH, Role.CLIP, Role.PV],
     ),
+    "scale-by-head": (
+        BACK + "s = MatMul(q, kt)\n  d = Mul(s, heads)\n  m = Add(d, mask)\n  p = Softmax<axis = -1>(m)\n  " + OUT,
+        [Role.QK, Role.SCALE, Role.MASK_ADD, Role.SOFTMAX, Role.PV],
+    ),
     "softmax-in-float32": (
         BACK + "s = MatMul(q, kt)\n  c = Cast<to = 11>(s)\n  p = Softmax(c)\n  b = Cast<to = 1>(p)\n  y = MatMul(b, v)",
         [Role.QK, Role.CAST, Role.SOFTMAX, Role.CAST, Role.PV],
@@ -56,6 +61,17 @@ def test_spelling_is_annotated(spelling: str) -> None:
     body, roles = SPELLINGS[spelling]
     result = normalized(model_of(body), canonical=True)
     assert [role_of(node) for node in result.graph if form_of(node) is Form.ATTENTION] == roles
+
+
+def test_capped_scores_are_a_form_of_their_own() -> None:
+    """c tanh(s / c), as Gemma 2 has it; a factor by key is no scale."""
+    cap = "d = Div(s, eight)\n  t = Tanh(d)\n  c = Mul(t, eight)\n  p = Softmax(c)\n  "
+    body = BACK + "s = MatMul(q, kt)\n  " + cap + OUT
+    result = normalized(model_of(body), canonical=True)
+    roles = [role_of(node) for node in result.graph if form_of(node) is Form.CAPPED_ATTENTION]
+    assert roles == [Role.QK, Role.SCALE, Role.CAP, Role.SCALE, Role.SOFTMAX, Role.PV]
+    body = BACK + "s = MatMul(q, kt)\n  d = Mul(s, keys)\n  p = Softmax(d)\n  " + OUT
+    assert not [node for node in normalized(model_of(body), canonical=True).graph if role_of(node) is Role.QK]
 
 
 def test_repeated_heads_are_annotated() -> None:

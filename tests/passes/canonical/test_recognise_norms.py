@@ -34,6 +34,7 @@ SPELLINGS = {
     "power": TORCH.replace("Sqrt(ve)", "Pow(ve, half)"),
     "minus-power": TORCH.replace("Sqrt(ve)", "Pow(ve, minus)").replace("Div(d, s)", "Mul(d, s)"),
     "keras": KERAS,
+    "no-epsilon": TORCH.replace("ve = Add(var, eps)", "").replace("Sqrt(ve)", "Sqrt(var)"),
     "two-centers": TORCH.replace("n = Div(d, s)", "d2 = Sub(x, mean)\n  n = Div(d2, s)"),
 }
 CONSTANTS = """
@@ -131,3 +132,41 @@ def test_second_run_changes_nothing() -> None:
     outcome = RecogniseNorms().run(result)
     assert not outcome.modified
     assert not outcome.matched
+
+
+TWO = f"""{MEAN}
+  sq = Pow(d, two)
+  {VAR}
+  s = Sqrt(ve)
+  n = Div(d, s)
+  ng = Mul(n, g)
+  y = Add(ng, b)
+  z = Mul(n, h)"""
+TWO_RMS = """sq = Mul(x, x)
+  var = ReduceMean<axes = [-1], keepdims = 1>(sq)
+  ve = Add(var, eps)
+  s = Sqrt(ve)
+  n = Div(x, s)
+  y = Mul(n, g)
+  z = Mul(n, b)"""
+
+
+@pytest.mark.parametrize(
+    ("body", "form", "ops"),
+    [(TWO.replace("h)", "b)"), Form.LAYER_NORM, ["LayerNormalization"] * 2), (TWO_RMS, Form.RMS_NORM, None)],
+)
+def test_norms_that_share_their_statistics(body: str, form: Form, ops: list[str] | None) -> None:
+    """Two norms of one value (parallel blocks), whose equal nodes were merged: each is a norm of its own again."""
+    source = model_of(body, "float[N, 3, 4] y, float[N, 3, 4] z")
+    result = normalized(source, canonical=True)
+    assert ops is None or ops_of(result) == ops
+    assert {site_of(node) for node in result.graph if form_of(node) is form} >= {"y", "z"} or ops
+    assert len({site_of(node) for node in result.graph if form_of(node) is form}) == 2
+    assert largest_error(source, result, random_feeds(source, {"N": 2})) < 2e-6
+    assert not RecogniseNorms().run(result).modified
+
+
+def test_a_gain_and_another_reader_are_one_norm_without_gain() -> None:
+    body = TWO.replace("z = Mul(n, h)", "z = Relu(n)")
+    result = normalized(model_of(body, "float[N, 3, 4] y, float[N, 3, 4] z"), canonical=True)
+    assert ops_of(result).count("LayerNormalization") == 1

@@ -34,6 +34,8 @@ def model_of(body: str, weights: str = "float w = {2.0}", outputs: str = "float[
         ("a = Expand(x, s)", "int64[2] s = {1, 3}"),
         ("a = Pad(x, s)", "int64[4] s = {0, 0, 0, 0}"),
         ("a = Concat<axis = 0>(x)", "float w = {2.0}"),
+        ("a = Where(c, x, w)", "bool[3] c = {1, 1, 1}, float w = {2.0}"),
+        ("a = Where(c, w, x)", "bool c = {0}, float w = {2.0}"),
     ],
 )
 def test_no_op_goes(body: str, weights: str) -> None:
@@ -51,6 +53,8 @@ def test_no_op_goes(body: str, weights: str) -> None:
         ("a = Transpose<perm = [1, 0]>(x)\n  b = Transpose<perm = [1, 0]>(a)", "float w = {2.0}"),
         ("b = Dropout(x, r, t)", "float r = {0.5}, bool t = {1}"),
         ("b = Expand(x, s)", "int64[3] s = {2, 1, 1}"),
+        ("b = Where(c, x, w)", "bool[3] c = {1, 0, 1}, float w = {2.0}"),
+        ("b = Where(c, w, x)", "bool c = {1}, float w = {2.0}"),  # repeated to the shape of x
     ],
 )
 def test_what_changes_something_stays(body: str, weights: str) -> None:

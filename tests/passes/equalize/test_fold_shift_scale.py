@@ -114,6 +114,23 @@ def test_missing_biases_other_readers_and_tied_weights() -> None:
     assert [value.name for value in result.graph.outputs] == ["y", "z", "r", "e"]
 
 
+def test_a_shift_in_front_of_a_layer_and_a_scale_behind_it() -> None:
+    """The layer has no bias: the Add that the shift puts behind it is scaled like the layer, in either order."""
+    random = np.random.default_rng(2)
+    text = """m (float[N, 4, 8] x) => (float[N, 4, 8] y) {
+        n = LayerNormalization<axis = -1>(x, g) u = MatMul(n, w) r = Relu(u) y = MatMul(r, v) }"""
+    shapes = {"g": (8,), "w": (8, 6), "v": (6, 8)}
+    weights = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    source = canonical(build(text, 17, **weights))
+    sites = find_sites(source).sites
+    assert [site.kind for site in sites] == [Kind.NORM, Kind.RELU]
+    for order in (sites, sites[::-1]):
+        result = source.clone()
+        wanted = {site.name: random_parameters(site, random) for site in order}
+        assert len(FoldShiftScale(wanted).run(result).matched) == 2
+        assert largest_error(source, result, random_feeds(source)) < BOUND
+
+
 def test_refusals_leave_the_model_alone() -> None:
     source = canonical(llama(1))
     site = find_sites(source).sites[0]

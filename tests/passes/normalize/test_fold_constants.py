@@ -171,3 +171,26 @@ def test_second_run_changes_nothing() -> None:
     result = normalized(source)
     assert ops_of(result) == ["Add"]
     assert not FoldConstants().run(result).modified
+
+
+@pytest.mark.parametrize(
+    ("table", "repeats", "ops", "shape"),
+    [
+        ("float[1, 1, 2] t = {1.0, 2.0}", "n, one, one", "Expand", ["N", "1", "2"]),
+        ("float[1, 1, 2] t = {1.0, 2.0}", "n, one, two", "Tile", None),
+    ],
+)
+def test_a_tile_of_axes_of_length_one_is_an_expand(table: str, repeats: str, ops: str, shape: list[str] | None) -> None:
+    """torch's repeat of a learned token: inference knows the shape of an Expand by a computed target."""
+    source = ir.from_onnx_text(
+        HEAD
+        + f"""m (float[N, 4] x) => (float[A, B, C] y) <{table}, int64[1] one = {{1}}, int64[1] two = {{2}}> {{
+      n = Shape<start = 0, end = 1>(x)
+      r = Concat<axis = 0>({repeats})
+      y = Tile(t, r)
+    }}"""
+    )
+    result = normalized(source)
+    assert ops_of(result)[-1] == ops
+    assert shape is None or [str(size) for size in result.graph.outputs[0].shape or ()] == shape
+    assert largest_error(source, result, random_feeds(source, {"N": 3})) == 0.0

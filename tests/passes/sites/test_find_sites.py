@@ -179,3 +179,37 @@ def test_channels_are_followed_through_a_mean_of_tokens() -> None:
     assert len(pooled.sites) == 1 and pooled.sites[0].shifts
     over_channels = norm_of("float y", "m = ReduceMean<axes = [2], keepdims = 0>(n) y = MatMul(m, w)", w=normal(4, 5))
     assert not over_channels.sites
+
+
+FACTORED = """m (float[N, 4, 8] x, float[N, 4, 1] mask) => (float y, float z) {{
+    a = MatMul(x, w) n = LayerNormalization<axis = -1>(a, g, c) {factor} b = MatMul(f, u) y = Add(b, d) {more} }}"""
+
+
+@pytest.mark.parametrize("factor", ["f = Mul(n, mask)", "f = Mul(tenth, n)", "f = Div(n, tenth)"])
+def test_a_mask_or_a_number_lets_scales_and_rotations_pass(factor: str) -> None:
+    """DeBERTa masks what its first norm gives, T5 scales what its head reads; a shift would be scaled too."""
+    shapes = {"w": (8, 8), "g": (8,), "c": (8,), "u": (8, 6), "d": (6,)}
+    weights: dict[str, Any] = {name: normal(*shape) + (name == "g") * 4 for name, shape in shapes.items()}
+    text = FACTORED.format(factor=factor, more="z = Relu(f)")
+    (site,) = find_sites(canonical(build(text, 17, tenth=np.float32(0.1), **weights))).sites
+    assert (len(site.readers), len(site.edges), site.shifts) == (1, 1, False)
+    text = FACTORED.format(factor=factor, more="z = MatMul(f, u)")
+    model = canonical(build(text, 17, tenth=np.float32(0.1), **weights))
+    (site,) = find_sites(model).sites
+    scaled, rotated = model.clone(), model.clone()
+    assert FoldShiftScale({site.name: ShiftScale(np.zeros(8), np.exp(RANDOM.standard_normal(8)))}).run(scaled).matched
+    assert RotateResidual().run(rotated).matched
+    for result in (scaled, rotated):
+        assert largest_error(model, result, random_feeds(model)) < 1e-5
+
+
+def test_a_factor_by_channel_is_an_edge() -> None:
+    found = norm_of("float y", "f = Mul(n, k) y = MatMul(f, w)", k=normal(1, 4, 8), w=normal(8, 3))
+    assert not found.sites and found.refused[0].reason == "no layer reads it but Mul"
+
+
+def test_channels_are_followed_through_global_pooling() -> None:
+    body = "t = Transpose<perm = [0, 2, 1]>(n) p = GlobalAveragePool(t) s = Flatten(p) y = MatMul(s, w)"
+    pooled = norm_of("float y", body, w=normal(8, 5))
+    assert len(pooled.sites) == 1 and pooled.sites[0].shifts
+    assert not norm_of("float y", body.replace("[0, 2, 1]", "[0, 1, 2]"), w=normal(4, 5)).sites
