@@ -32,7 +32,6 @@ from qcompiler.float_passes import float_passes, run_float_passes
 from qcompiler.memory import release_freed
 from qcompiler.options import CompileOptions
 from qcompiler.passes.equalize.run import equalize
-from qcompiler.passes.equalize.suggest import suggest
 from qcompiler.passes.normalize.name_everything import NameEverything
 from qcompiler.passes.precision.carry_float32 import refuse_bfloat16
 from qcompiler.passes.quant.correct_biases import CorrectBiases
@@ -100,7 +99,9 @@ class _Run:
             guard = make_guard(model, source.peek(), options)
         with self.phase("normalize"):
             model = self.float_passes(model, guard)
-        recipe = choose_recipe(model, options, node_precisions(model, options), nodes_kept_float(model, options))
+        with self.phase("recipe"):
+            bits, kept = node_precisions(model, options), nodes_kept_float(model, options)
+            recipe = choose_recipe(model, target, source, options, bits, kept)
         self.log.extend(recipe.diagnostics)
         options = self.options = replace(options, equalize=recipe.equalize, rotate=recipe.rotate)
         with self.phase("rotate"):
@@ -129,7 +130,6 @@ class _Run:
             self.log.extend(made.diagnostics)
             histograms = {} if made.table is None else summarise(made.table.tensors, plan, sites.sources)
             plan.equalize, plan.rotate = equalized.parameters, rotated.rotations
-            self.log.extend(suggest(model, plan, source, options, self.tuning.get("sqnr")))
         if recipe.facts:
             self.tuning["recipe"] = recipe.facts
         if rotated.facts:

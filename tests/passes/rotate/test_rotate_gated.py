@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from qcompiler.calibration.data import input_specs, open_source
 from qcompiler.driver import compile_model
 from qcompiler.graph import constant_array
 from qcompiler.options import CompileOptions
@@ -136,12 +137,16 @@ def test_heads_of_mamba_2_are_one_site() -> None:
 def test_the_recipe_measures_it_for_recurrences_alone() -> None:
     found = decide(formed(mamba_block(300.0)), TARGET, SAMPLES, how="recipe", threads=1, share=0.0, goal=100.0)
     assert [item.kind for item in found.rotations] == ["gated"]
-    assert choose_recipe(formed(mamba_block()), CompileOptions(), Precisions(), ()).rotate == "recipe"
+    assert rotation_of(formed(mamba_block())) == "recipe"
     gated = """agraph (float[T,8] y, float[T,8] z) => (float[T,4] out) {
         s = Sigmoid (z) gate = Mul (z, s) gated = Mul (y, gate) out = MatMul (gated, w) }"""
     convolution = canonical(build(gated, w=np.ones((8, 4), np.float32)))
     assert [item.name for item in gated_sites(convolution)] == ["gated"]
-    assert choose_recipe(convolution, CompileOptions(), Precisions(), ()).rotate == "none"  # a gate alone is no Mamba
-    other = canonical(llama(2))
-    assert choose_recipe(other, CompileOptions(), Precisions(), ()).rotate == "none"
-    assert choose_recipe(formed(mamba_block()), CompileOptions(rotate="down"), Precisions(), ()).rotate == "down"
+    assert rotation_of(convolution) == "none", "a gate alone is no Mamba"
+    assert rotation_of(canonical(llama(2))) == "none"
+    assert rotation_of(formed(mamba_block()), rotate="down") == "down"
+
+
+def rotation_of(model: ir.Model, **words: Any) -> str:
+    options = CompileOptions(equalize="none", **words)
+    return choose_recipe(model, TARGET, open_source(SAMPLES, input_specs(model)), options, Precisions(), ()).rotate

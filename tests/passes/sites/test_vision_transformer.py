@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
 import qcompiler
+from qcompiler.calibration.data import input_specs, open_source
 from qcompiler.options import CompileOptions
-from qcompiler.passes.sites.recipe import choose_recipe
+from qcompiler.passes.sites.recipe import Recipe, choose_recipe
 from qcompiler.passes.sites.vision_transformer import find_vision_transformer
 from qcompiler.precision import Precision, Precisions
-from tests.architectures import bert, canonical, llama, vit
+from qcompiler.registry import find_target
+from tests.architectures import WIDTH, bert, canonical, llama, vit
 from tests.building import build
+from tests.passes.equalize.test_decide import planted
 
 FEW = Precisions(Precision(6, 6))
 
@@ -43,16 +47,41 @@ def test_a_convolutional_net_is_none() -> None:
 def test_the_recipe_folds_norms_below_8_bits_only_and_leaves_words_of_the_user() -> None:
     model, options = canonical(vit(2, embedded=True)), CompileOptions()
     assert options.equalize == "recipe"
-    few = choose_recipe(model, options, FEW, ())
+    few = recipe(model, options, FEW)
     assert few.equalize == "bounded_fold" and few.facts["architecture"] == "vision transformer"
     assert [item.code for item in few.diagnostics] == ["QC206"] and "bounded_fold" in few.diagnostics[0].message
-    assert choose_recipe(model, options, Precisions(), ()).equalize == "none"
-    assert choose_recipe(model, options, Precisions(Precision(4, 16)), ()).equalize == "none"
+    assert recipe(model, options, Precisions()).equalize == "none"
+    assert recipe(model, options, Precisions(Precision(4, 16))).equalize == "none"
     every = {str(node.name) for node in model.graph}
-    assert choose_recipe(model, options, FEW, every).equalize == "none"
+    assert recipe(model, options, FEW, every).equalize == "none"
     for word in ("none", "smooth"):
-        assert choose_recipe(model, replace(options, equalize=word), FEW, ()).equalize == word
-    assert choose_recipe(canonical(vit(2)), options, FEW, ()) == choose_recipe(canonical(bert(2)), options, FEW, ())
+        assert recipe(model, replace(options, equalize=word), FEW).equalize == word
+    for other in (canonical(vit(2)), canonical(bert(2))):
+        found = recipe(other, options, FEW, inputs={"x": (1, 6, WIDTH)})
+        assert found.equalize == "none" and not found.diagnostics and "architecture" not in found.facts
+
+
+def test_large_channels_take_the_place_of_the_fold() -> None:
+    found = recipe(planted(canonical(vit(2, embedded=True))), CompileOptions(threads=1), FEW)
+    assert found.equalize == "auto"
+    assert [item.code for item in found.diagnostics] == ["QC206", "QC209"]
+    assert "bounded_fold" not in found.diagnostics[0].message
+    assert found.facts["blocks"] == 2 and found.facts["equalize"] == "auto" and found.facts["norms"]["large"] == 5
+
+
+def recipe(
+    model: ir.Model,
+    options: CompileOptions,
+    precisions: Precisions,
+    float_nodes: Collection[str] = (),
+    inputs: Mapping[str, tuple[int, ...]] = MappingProxyType({"x": (1, 3, 8, 8)}),
+) -> Recipe:
+    random = np.random.default_rng(8)
+    feeds = [
+        {name: random.standard_normal(shape).astype(np.float32) for name, shape in inputs.items()} for _ in range(6)
+    ]
+    source = open_source(feeds, input_specs(model))
+    return choose_recipe(model, find_target("ort-cpu"), source, options, precisions, float_nodes)
 
 
 def test_a_compile_reports_what_it_looks_like() -> None:
