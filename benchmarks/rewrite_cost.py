@@ -2,8 +2,8 @@
 
     python -m benchmarks.rewrite_cost [--models minilm,vit-cifar10,decoder-lm] [--seconds 20] [--no-orin]
 
-Each model is compiled for ort-cpu without rewrites, with --equalize auto, --rotate auto, both, and --rotate all, each
-in a process of its own. Latencies are taken in turns in one process, on one thread: given are the median, and the
+Each model is compiled for ort-cpu without equalization (--equalize none), with --equalize auto, --rotate auto, both,
+and --rotate all, each in a process of its own. Latencies are taken in turns in one process, on one thread: given are the median, and the
 median of the ratios to the graph without rewrites within a round. Then the same for orin with the build check.
 """
 
@@ -22,8 +22,9 @@ from models.assets import cache_folder
 
 MODELS = ("minilm", "vit-cifar10", "decoder-lm")
 VARIANTS: Mapping[str, tuple[str, ...]] = {
-    "none": (), "equalize auto": ("--equalize", "auto"), "rotate auto": ("--rotate", "auto"),
-    "both auto": ("--equalize", "auto", "--rotate", "auto"), "rotate all": ("--rotate", "all"),
+    "none": ("--equalize", "none"), "equalize auto": ("--equalize", "auto"),
+    "rotate auto": ("--equalize", "none", "--rotate", "auto"),
+    "both auto": ("--equalize", "auto", "--rotate", "auto"), "rotate all": ("--equalize", "none", "--rotate", "all"),
 }  # fmt: skip
 OUT = process.ROOT / "out" / "rewrite_cost"
 Row = dict[str, Any]

@@ -181,7 +181,8 @@ def _int8_pairs(model: Any, board: Board, runs: int, folder: Path) -> Pairs:
     import qcompiler
 
     result = qcompiler.compile(
-        model.path(), target="ort-cpu", calibration=model.calibration()[:4], method="minmax", verify=False
+        model.path(), target="ort-cpu", calibration=model.calibration()[:4], method="minmax", equalize="none",
+        verify=False,
     )
     result.save(folder / "int8")
     kernels = ir.load(fused(folder / "int8" / "model.onnx", folder))

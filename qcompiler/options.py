@@ -26,8 +26,9 @@ class CompileOptions:
         method: How clipping thresholds are chosen; "percentile" takes `percentile`, "auto" what measures best.
         equalize: Shift and scale channels before quantizing, at no change of the function: "none", "os_plus", "smooth"
             (SmoothQuant), "outlier_tune", "repq" and "bounded_fold" (norms by channel), or "auto", the best at each
-            site; all are kept only where the outputs gain. "recipe" is "bounded_fold" for vision transformers below 8
-            bits and "none" for all else.
+            site; all are kept only where the outputs gain. "recipe" is "auto" where norms have large channels and the
+            outputs stay below `goal_sqnr` on four real samples, "bounded_fold" for other vision transformers below 8
+            bits, and "none" for all else.
         bias_correction: "auto" adds to each layer's bias what quantization shifts in its mean, where the outputs gain;
             "none" does not.
         rounding: Codes of weights: "nearest" to each, "gptq" (on data, errors made good by the weights still to come),

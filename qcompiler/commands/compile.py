@@ -50,8 +50,9 @@ def parser() -> Parser:
     plan.add_argument("--exclude", metavar="RE", action="append", help="nodes that stay float; repeatable")
     plan.add_argument("--exclude-op", metavar="OP", action="append", help="operator types that stay float; repeatable")
     plan.add_argument("--equalize", metavar="HOW",
-                      help="shift and scale channels: recipe (default; bounded_fold for vision transformers below 8"
-                      " bits, else none), none, auto (measured), os_plus, smooth, outlier_tune, repq, bounded_fold")
+                      help="shift and scale channels: recipe (default; auto where norms have large channels and"
+                      " outputs need it, bounded_fold for vision transformers below 8 bits, else none), none, auto"
+                      " (measured), os_plus, smooth, outlier_tune, repq, bounded_fold")
     plan.add_argument("--bias-correction", metavar="HOW",
                       help="take out the mean error of each layer: none (default) or auto (where the outputs gain)")
     plan.add_argument("--rounding", metavar="HOW",
