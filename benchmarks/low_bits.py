@@ -3,11 +3,11 @@
     python -m benchmarks.low_bits --models minilm,vit-cifar10 --bits w8a8,w6a6 --equalize none,smooth --seeds 0,1,2
     python -m benchmarks.low_bits --models minilm --bits w6a6 --set 'smooth and bias=--equalize smooth --passes +x'
 
-A method is a word of --equalize, or a --set NAME=ARGUMENTS of `qcompile`, which equalizes by default. All quantize the same nodes (--float-share 0
-unless a set says otherwise). Seed 0 calibrates on the entry's calibration batches; any other on a random three quarters
-of them, and is passed on as --seed. Each compile is a process of its own, and all bundles of a draw are scored in one
-more, beside the float model: the commands that a user types. Rows are kept in OUT/rows.json: a second call goes on, or
-only writes OUT/table.md again.
+A method is a word of --equalize, or a --set NAME=ARGUMENTS of `qcompile`, which equalizes by default. All quantize the
+same nodes (--float-share 0 unless a set says otherwise). Seed 0 calibrates on the entry's calibration batches; any
+other on a random three quarters of them, and is passed on as --seed. Each compile is a process of its own, and all
+bundles of a draw are scored in one more, beside the float model: the commands that a user types. Rows are kept in
+OUT/rows.json: a second call goes on, or only writes OUT/table.md again.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
     python -m benchmarks.rewrite_cost [--models minilm,vit-cifar10,decoder-lm] [--seconds 20] [--no-orin]
 
 Each model is compiled for ort-cpu without equalization (--equalize none), with --equalize auto, --rotate auto, both,
-and --rotate all, each in a process of its own. Latencies are taken in turns in one process, on one thread: given are the median, and the
-median of the ratios to the graph without rewrites within a round. Then the same for orin with the build check.
+and --rotate all, each in a process of its own. Latencies are taken in turns in one process, on one thread: given are
+the median, and the median of the ratios to the graph without rewrites within a round. Then the same for orin with the
+build check.
 """
 
 from __future__ import annotations

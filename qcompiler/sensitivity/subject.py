@@ -62,7 +62,8 @@ def rewritten(
     """
     guard = make_guard(model, source.peek(), options)
     model, _ = run_float_passes(model, target, guard, edits=options.passes)
-    recipe = choose_recipe(model, options, node_precisions(model, options), nodes_kept_float(model, options))
+    bits, kept = node_precisions(model, options), nodes_kept_float(model, options)
+    recipe = choose_recipe(model, target, source, options, bits, kept)
     options = replace(options, equalize=recipe.equalize, rotate=recipe.rotate)
     rotated = rotate(model, target, source, options, guard, (), progress)
     equalized = equalize(rotated.model, target, source, recipe.equalize, options, guard, (), progress)

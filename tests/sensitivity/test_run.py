@@ -24,7 +24,9 @@ from qcompiler.sensitivity.measure import measure_layers
 from qcompiler.sensitivity.result import LayerSensitivity
 from qcompiler.sensitivity.run import measure_sensitivity
 from qcompiler.session import run_all
+from tests.architectures import WIDTH, canonical, vit
 from tests.building import build
+from tests.passes.equalize.test_decide import planted as with_large_channels
 from tests.sensitivity.planted import planted, samples
 from tests.small_models import block_batches, transformer_block
 
@@ -116,6 +118,17 @@ def test_equalized_layers_lose_what_an_equalizing_compile_leaves() -> None:
     assert equalized.rewrites == {"equalize": 2}
     assert equalized.all_quantized.sqnr == pytest.approx(output.sqnr, abs=0.15)
     assert equalized.all_quantized.sqnr > plain.all_quantized.sqnr + 6
+
+
+def test_what_the_recipe_takes_is_taken() -> None:
+    feeds = [{"x": np.random.default_rng(seed).standard_normal((1, 6, WIDTH)).astype(np.float32)} for seed in range(6)]
+    asked = CompileOptions(calib=feeds, validate=feeds[:1], threads=1, float_share=0.0, build_check="off")
+    model = with_large_channels(canonical(vit(1)))
+    found, result = measure_sensitivity(model, asked), compile_model(model, asked)
+    assert found.rewrites == {"equalize": len(result.plan.equalize)} and result.plan.equalize
+    (output,) = result.verification["model"].outputs
+    assert found.all_quantized.sqnr == pytest.approx(output.sqnr, abs=0.15)
+    assert "QC209" in {item.code for item in found.diagnostics} & {item.code for item in result.diagnostics}
 
 
 @pytest.mark.parametrize(
