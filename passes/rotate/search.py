@@ -34,6 +34,7 @@ class Search:
     float_nodes: frozenset[str]
     precisions: Precisions
     share: float
+    zero_points: bool
     threads: int
     progress: Callable[[], None]
     seen: dict[tuple[Rotation, ...], Measured] = field(default_factory=dict)
@@ -43,7 +44,7 @@ class Search:
         if rotations not in self.seen:
             self.seen[rotations] = measure(
                 self.model, self.target, rotations, self.feeds, float_nodes=self.float_nodes,
-                precisions=self.precisions, share=self.share, threads=self.threads,
+                precisions=self.precisions, share=self.share, zero_points=self.zero_points, threads=self.threads,
             )  # fmt: skip
             self.progress()
         return self.seen[rotations]

@@ -117,7 +117,7 @@ def test_the_greedy_search_takes_surplus_and_never_ends_worse() -> None:
 
     def taken(levels: dict[tuple[Rotation, ...], tuple[float, float]], goal: float = 100.0) -> tuple[Rotation, ...]:
         seen = {key: Measured(total, judged, {}) for key, (total, judged) in levels.items()}
-        search = Search(canonical(vit(1)), TARGET, [], frozenset(), Precisions(), 0.0, 1, lambda: None, seen)
+        search = Search(canonical(vit(1)), TARGET, [], frozenset(), Precisions(), 0.0, False, 1, lambda: None, seen)
         return search.greedy([residual, heads, down], goal)
 
     alone = {(): (20.0, 20.0), (residual,): (21.0, 21.0), (heads,): (20.2, 20.2), (down,): (24.0, 24.0)}
