@@ -32,11 +32,20 @@ from qcompiler.session import Arrays, Feeds
 from qcompiler.target import Target
 
 
+TOLD_APART = 0.3
+"""Standard error in dB of the differences between sets of rewrites."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A session with the factors and weights of some rewrites, and the scales by clipping rule that go with them."""
+    """A session with the factors and weights of some rewrites, and the scales by clipping rule that go with them.
+
+    Attributes:
+        exact: The same with weights in float, as tuning measures.
+    """
 
     session: SwitchedModel
+    exact: SwitchedModel
     scales: Mapping[float, Mapping[str, float]]
 
 
@@ -131,30 +140,39 @@ class Trials:
     def measure(self, tried: Mapping[str, Mapping[str, ShiftScale]]) -> dict[str, Measured]:
         """The outputs with each of these rewrites.
 
-        All are raced with all clipping rules, sample by sample, so that what is clearly worse costs two samples.
+        All are raced with all clipping rules, sample by sample, so that what is clearly worse costs two samples; then
+        once more with the rule of each, until they are told apart.
         """
         trials = {name: self._trial(parameters) for name, parameters in tried.items()}
+        known: dict[tuple[str, float, int], float] = {}
 
         def level(candidate: tuple[str, float], index: int) -> float:
-            trial = trials[candidate[0]]
-            noise = trial.session.sample_noise(index, self._judged, trial.scales[candidate[1]])
-            return decibels(max(noise, NO_NOISE))
+            name, power = candidate
+            if (name, power, index) not in known:
+                noise = trials[name].session.sample_noise(index, self._judged, trials[name].scales[power])
+                known[name, power, index] = decibels(max(noise, NO_NOISE))
+            return known[name, power, index]
 
         every = [(name, power) for name in tried for power in self._scales]
-        found = race(every, level, self._switched.samples, fewest=FEWEST_SAMPLES).measured
+        count = self._switched.samples
+        first = race(every, level, count, fewest=FEWEST_SAMPLES).measured
+        best = [(name, _best({power: first[name, power] for power in self._scales})) for name in tried]
+        second = race(best, level, count, fewest=FEWEST_SAMPLES, enough=TOLD_APART).measured
         return {
-            name: self._measured(trials[name], {power: found[name, power] for power in self._scales}) for name in tried
+            name: self._measured(trials[name], power, second[name, power]) for name, power in best
         }
 
-    def _measured(self, trial: Trial, levels: Mapping[float, Sequence[float]]) -> Measured:
-        longest = max(map(len, levels.values()))
-        power = max((item for item in levels if len(levels[item]) == longest), key=lambda item: fmean(levels[item]))
-        judged = fmean(levels[power])
+    def _measured(self, trial: Trial, power: float, levels: Sequence[float]) -> Measured:
+        judged = fmean(levels)
         if self._judged == self._every:
-            return Measured(power, judged, judged, judged, tuple(levels[power]))
-        total = decibels(trial.session.noise(self._every, trial.scales[power], samples=min(longest, FEWEST_SAMPLES)))
-        left = total >= self._goal or judged - total < WORTH
-        return Measured(power, total, judged, total if left else judged, tuple(levels[power]))
+            return Measured(power, judged, judged, judged, tuple(levels))
+        samples, scales = min(len(levels), FEWEST_SAMPLES), trial.scales[power]
+        lost = fmean(levels[:samples]) - decibels(trial.session.noise(self._every, scales, samples=samples))
+        whole, parted = (
+            decibels(trial.exact.noise(nodes, scales, samples=samples)) for nodes in (self._every, self._judged)
+        )
+        left = whole >= self._goal or parted - whole < WORTH
+        return Measured(power, judged - lost, judged, judged - lost if left else judged, tuple(levels))
 
     def _trial(self, parameters: Mapping[str, ShiftScale]) -> Trial:
         fresh = {name: made for name, made in parameters.items() if self._known.get(name, (None,))[0] is not made}
@@ -168,7 +186,9 @@ class Trials:
             _, fed, steps = self._known[name]
             inputs |= fed
             scales = {power: found | steps[power] for power, found in scales.items()}
-        return Trial(self._switched.given(inputs), scales)
+        weights = set(self._fed.values())
+        exact = {name: array for name, array in inputs.items() if name not in weights}
+        return Trial(self._switched.given(inputs), self._switched.given(exact), scales)
 
     def _behind(self, name: str, made: ShiftScale, weights: Arrays) -> tuple[Arrays, dict[float, dict[str, float]]]:
         """What to feed for one site, and the scales of what its readers read.
@@ -289,6 +309,12 @@ class Trials:
                 self._fed[str(node.name)] = str(fed.name)
                 given[str(fed.name)] = array
         return given
+
+
+def _best(levels: Mapping[float, Sequence[float]]) -> float:
+    """The rule with the largest mean, of those that were measured most often."""
+    longest = max(map(len, levels.values()))
+    return max((item for item in levels if len(levels[item]) == longest), key=lambda item: fmean(levels[item]))
 
 
 def _by_reader(site: Site, made: ShiftScale) -> tuple[Reals, Reals]:
