@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from qcompiler.graph import constant_array
@@ -17,7 +19,13 @@ _SMALLEST_SIGNAL = 0.1
 
 
 def reader_loss(
-    site: Site, rows: Reals, precisions: Precisions, by: Turn | None = None, *, zero_point: bool = False
+    site: Site,
+    rows: Reals,
+    precisions: Precisions,
+    by: Turn | None = None,
+    *,
+    zero_point: bool = False,
+    without: Sequence[int] = (),
 ) -> float:
     """|Q(x K) Q(K^T W) - x W|^2 over |x W - mean|^2, averaged over rows and readers; K is the unit matrix for None.
 
@@ -28,9 +36,12 @@ def reader_loss(
         rows: [rows, channels] of the tensor, as it is.
         precisions: Bits by reader.
         zero_point: Whether the tensor may have one; behind a rotation nothing is one-sided.
+        without: Channels that are computed apart, exactly.
     """
     qmax, weight_qmax = largest_codes(site, precisions)
-    turned = rows if by is None else by(rows)
+    left = np.ones(rows.shape[1], np.float32)
+    left[list(without)] = 0
+    turned = rows * left if by is None else by(rows)
     codes = [grid.codes(turned) * grid.step for grid in grids(turned, qmax, zero_point)]
     if not codes:
         return 0.0
@@ -44,7 +55,8 @@ def reader_loss(
         exact = rows @ matrix
         signal = np.square(exact - exact.mean(0)).mean(1)
         signal = np.maximum(signal, _SMALLEST_SIGNAL * float(np.median(signal)) or 1.0)
-        matrix = matrix if by is None else by(matrix, 0)
+        matrix = matrix * left[:, None] if by is None else by(matrix, 0)
+        exact = turned @ matrix
         weight = rounded(matrix, np.full(matrix.shape[1], largest))
         totals += [float((np.square(code @ weight - exact).mean(1) / signal).mean()) for code in codes]
     return float(totals.min()) / len(site.readers)

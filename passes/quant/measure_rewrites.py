@@ -1,4 +1,4 @@
-"""Noise at the outputs of a model quantized behind rotations."""
+"""Noise at the outputs of a model that is rewritten and quantized."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qcompiler.passes.quant.quantize_weights import QuantizeWeights
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.quant.switched_model import NO_NOISE, SwitchedModel, decibels, judge_scores, output_noise
 from qcompiler.passes.quant.zero_points import choose_zero_points
-from qcompiler.passes.rotate.rotations import Rotation, passes_of
+from qcompiler.pipeline import Pass
 from qcompiler.plan import QuantPlan
 from qcompiler.precision import Precisions
 from qcompiler.session import Feeds, Session
@@ -44,7 +44,7 @@ class Measured:
 def measure(
     model: ir.Model,
     target: Target,
-    rotations: Sequence[Rotation],
+    rewrites: Sequence[Pass],
     feeds: Sequence[Feeds],
     *,
     float_nodes: frozenset[str],
@@ -55,7 +55,7 @@ def measure(
 ) -> Measured:
     """Noise of the activations, by the clipping rule that suits best, plus that of the weights."""
     copy = model.clone()
-    for item in passes_of(rotations):
+    for item in rewrites:
         item.run(copy)
     sites = select_sites(copy, target.placement, float_nodes, precisions)
     table = calibrate(copy, sorted(set(sites.sources.values())), feeds, threads=threads)
