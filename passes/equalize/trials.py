@@ -31,7 +31,6 @@ from qcompiler.precision import ALL_8_BITS, Precisions
 from qcompiler.session import Arrays, Feeds
 from qcompiler.target import Target
 
-
 TOLD_APART = 0.3
 """Standard error in dB of the differences between sets of rewrites."""
 
@@ -70,11 +69,14 @@ class Measured:
     def gains(self, other: Measured, least: float) -> bool:
         """Whether this is better than the other by so many dB, and by the standard error of the difference.
 
+        What counts is what tuning comes to, or what is gained both with and without the attention products in float:
+        outputs that come to the goal without float products are not worse than others that need them.
         Samples are paired; a deviation of 1 dB is taken for granted, which few samples that agree do not rule out.
         """
         differences = [mine - its for mine, its in zip(self.levels, other.levels, strict=False)]
         error = standard_error(differences, 1.0) if len(differences) > 1 else 1.0
-        return self.tuned - other.tuned >= max(least, error)
+        gained = max(self.tuned - other.tuned, min(self.total - other.total, self.judged - other.judged))
+        return gained >= max(least, error)
 
 
 class Trials:
@@ -186,8 +188,8 @@ class Trials:
             _, fed, steps = self._known[name]
             inputs |= fed
             scales = {power: found | steps[power] for power, found in scales.items()}
-        weights = set(self._fed.values())
-        exact = {name: array for name, array in inputs.items() if name not in weights}
+        rounded = set(self._fed.values())
+        exact = {name: array for name, array in inputs.items() if name not in rounded}
         return Trial(self._switched.given(inputs), self._switched.given(exact), scales)
 
     def _behind(self, name: str, made: ShiftScale, weights: Arrays) -> tuple[Arrays, dict[float, dict[str, float]]]:

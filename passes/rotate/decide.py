@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.passes.equalize.reader_loss import reader_loss
 from qcompiler.passes.equalize.sample_rows import sample_rows
 from qcompiler.passes.quant.select_sites import select_sites, source_of
 from qcompiler.passes.quant.zero_points import may_be_one_sided
 from qcompiler.passes.rotate.gated_sites import gated_sites
 from qcompiler.passes.rotate.hadamard import factors
 from qcompiler.passes.rotate.insert_rotation import online_turn
-from qcompiler.passes.equalize.reader_loss import reader_loss
 from qcompiler.passes.rotate.rotate_down import down_sites
 from qcompiler.passes.rotate.rotations import KINDS, Kind, Readers, Rotation, found_sites, passes_of
 from qcompiler.passes.rotate.search import Search, label

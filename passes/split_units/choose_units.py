@@ -44,7 +44,7 @@ class Decision:
 def choose_units(
     model: ir.Model,
     target: Target,
-    feeds: Sequence[Feeds],
+    draw: Callable[[], Sequence[Feeds]],
     *,
     float_nodes: frozenset[str],
     precisions: Precisions,
@@ -58,7 +58,7 @@ def choose_units(
 
     Args:
         model: In canonical form; left as it is.
-        feeds: A few calibration samples.
+        draw: Gives a few calibration samples; not called where there is no hidden layer to look at.
         float_nodes: Names of nodes that are not quantized.
         share: Of the multiply-adds that may stay float.
         zero_points: Whether one-sided tensors get one, where the target takes it.
@@ -70,7 +70,8 @@ def choose_units(
         for site in unit_sites(model)
         if isinstance(site, Site) and any(reader.node.name in quantized for reader in site.readers)
     ]
-    if not sites or not feeds:
+    feeds = draw() if sites else ()
+    if not feeds:
         return Decision()
     one_sided = may_be_one_sided(model, target, chosen) if zero_points else frozenset()
     rows = sample_rows(model, sites, feeds, threads=threads)

@@ -10,10 +10,11 @@ from qcompiler.passes.canonical.forms import Form, Role, annotate
 from qcompiler.passes.sites.readers import reader_of
 from qcompiler.passes.sites.records import Channels, Operand
 
-UNARY = frozenset(
-    "Abs Cast Celu Clip Elu Erf Exp Gelu HardSigmoid HardSwish Identity LeakyRelu Log Mish Neg Reciprocal Relu Selu "
-    "Sigmoid Softplus Softsign Sqrt Swish Tanh ThresholdedRelu".split()
-)
+UNARY = frozenset({
+    "Abs", "Cast", "Celu", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu",
+    "Log", "Mish", "Neg", "Reciprocal", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh",
+    "ThresholdedRelu",
+})  # fmt: skip
 """Channel by channel; further inputs (of Clip) are the same for all channels."""
 BINARY = frozenset({"Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "Sum"})
 

@@ -14,8 +14,8 @@ from qcompiler.driver import compile_model
 from qcompiler.errors import UsageError
 from qcompiler.graph import constant_array
 from qcompiler.options import CompileOptions
-from qcompiler.passes.rotate.decide import Decision, decide, still_noisy
 from qcompiler.passes.quant.measure_rewrites import Measured
+from qcompiler.passes.rotate.decide import Decision, decide, still_noisy
 from qcompiler.passes.rotate.rotations import Rotation
 from qcompiler.passes.rotate.search import Search
 from qcompiler.plan import QuantPlan
