@@ -75,8 +75,12 @@ class Measured:
         """
         differences = [mine - its for mine, its in zip(self.levels, other.levels, strict=False)]
         error = standard_error(differences, 1.0) if len(differences) > 1 else 1.0
-        gained = max(self.tuned - other.tuned, min(self.total - other.total, self.judged - other.judged))
-        return gained >= max(least, error)
+        gained = fmean(differences) if differences else self.judged - other.judged
+        whole, tuned = (
+            gained + (mine - self.judged) - (its - other.judged)
+            for mine, its in ((self.total, other.total), (self.tuned, other.tuned))
+        )
+        return max(tuned, min(whole, gained)) >= max(least, error)
 
 
 class Trials:

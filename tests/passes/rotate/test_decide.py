@@ -28,7 +28,8 @@ TARGET = find_target("ort-cpu-arm64")
 RANDOM = np.random.default_rng(8)
 TOKENS: list[Feeds] = [{"x": RANDOM.integers(0, 20, (1, 12))} for _ in range(6)]
 PICTURES: list[Feeds] = [{"x": RANDOM.standard_normal((1, 3, 8, 8)).astype(np.float32)} for _ in range(6)]
-OPTIONS = CompileOptions(target="ort-cpu-arm64", threads=1, build_check="off", goal_sqnr=100.0, float_share=0.0)
+OPTIONS = CompileOptions(target="ort-cpu-arm64", threads=1, build_check="off", goal_sqnr=100.0, float_share=0.0,
+                         split_units="none")  # fmt: skip
 
 
 def set_weight(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> None:
