@@ -12,13 +12,12 @@ from qcompiler.graph import constant_array
 from qcompiler.passes.equalize.fold_shift_scale import ShiftScale
 from qcompiler.passes.equalize.joint_region import JointRegion, joint_region
 from qcompiler.passes.equalize.joint_samples import JointSamples, Rows, Seen
-from qcompiler.passes.equalize.loss import COMMON, SMALLEST_SIGNAL, largest_codes, rounded
-from qcompiler.passes.equalize.trial_grid import CLIPS
-from qcompiler.passes.sites.records import Reader, Reals, Site
+from qcompiler.passes.equalize.loss import CLIPS, COMMON, SMALLEST_SIGNAL, largest_codes, rounded
+from qcompiler.passes.sites.records import Reals, Site
 from qcompiler.precision import Precisions
 from qcompiler.session import Arrays, Feeds, Session
 
-BUDGET = 32_000_000_000
+BUDGET = 16_000_000_000
 """Multiply-adds for all candidates of one site. Where samples are long fewer of them are taken, then fewer candidates;
 never less than one sample and one candidate of each method."""
 ROUNDING = 1000
@@ -46,7 +45,7 @@ class JointLoss:
         self, region: JointRegion, site: Site, seen: Sequence[Seen], precisions: Precisions, *, threads: int = 0
     ) -> None:
         self._region, self._session = region, Session(region.model, threads=threads)
-        self._biases = [_own_bias(reader) for reader in site.readers]
+        self._biases = [_own_bias(reader.node) for reader in site.readers]
         parts = [reader.matrix() for reader in site.readers]
         self._ends = np.cumsum([part.shape[1] for part in parts])
         self._matrix: Reals = np.concatenate(parts, axis=1)
@@ -138,7 +137,7 @@ def _within_budget(seen: Sequence[Seen], parts: Sequence[Reals]) -> tuple[Sequen
     return seen[:count], BUDGET // max(1, rounding + sum(costs[: count * len(parts)]))
 
 
-def _own_bias(reader: Reader) -> Reals | np.float32:
+def _own_bias(node: ir.Node) -> Reals | np.float32:
     """Of a Gemm, which adds it itself; that of a MatMul stands among the nodes behind."""
-    array = constant_array(reader.bias.value) if reader.bias is not None and reader.bias.node is reader.node else None
+    array = constant_array(node.inputs[2]) if node.op_type == "Gemm" and len(node.inputs) > 2 else None
     return np.float32(0) if array is None else array.astype(np.float32)

@@ -1,1 +1,0 @@
-"""Hidden units with massive activations, computed apart in float."""
