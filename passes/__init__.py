@@ -19,6 +19,7 @@ TABLE: dict[str, str] = {
     "rotate-down": "qcompiler.passes.rotate.rotate_down:RotateDown",
     "rotate-gated": "qcompiler.passes.rotate.rotate_gated:RotateGated",
     "rotate-scores": "qcompiler.passes.rotate.rotate_scores:RotateScores",
+    "split-units": "qcompiler.passes.split_units.split_units:SplitUnits",
     "fold-batch-norm": "qcompiler.passes.fold.fold_batch_norm:FoldBatchNorm",
     "sum-to-add": "qcompiler.passes.canonical.sum_to_add:SumToAdd",
     "recognise-norms": "qcompiler.passes.canonical.recognise_norms:RecogniseNorms",

@@ -142,6 +142,7 @@ COMPILE_SETTINGS: Mapping[str, Parse] = {
     "softmax_form": _choice("integer", "float"),
     "equalize": _choice("recipe", "none", "auto", "os_plus", "smooth", "outlier_tune", "repq", "bounded_fold"),
     "bias_correction": _choice("none", "auto"), "zero_points": _choice("none", "auto"),
+    "split_units": _choice("none", "auto"),
     "rounding": _choice("nearest", "gptq", "auto"),
     "rotate": _rotations, "states": _choice("float", "int8"),
     "search": _choice("fast", "full"), "goal_sqnr": _number(float), "float_share": _number(float, 0.0, 1.0),

@@ -42,6 +42,7 @@ from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.rotate.run import rotate
 from qcompiler.passes.sites.recipe import choose_recipe
 from qcompiler.passes.softmax.insert_lookups import InsertLookups
+from qcompiler.passes.split_units.run import split_units
 from qcompiler.pipeline import Hook, PassRun, Pipeline, diagnostics_of
 from qcompiler.plan import QuantPlan
 from qcompiler.planning import choose_plan
@@ -99,6 +100,11 @@ class _Run:
             guard = make_guard(model, source.peek(), options)
         with self.phase("normalize"):
             model = self.float_passes(model, guard)
+        with self.phase("split"):
+            parted = split_units(model, target, source, options, guard, self.hooks(), self.progress)
+            model = parted.model
+            self.runs += parted.runs
+            self.log.extend(parted.diagnostics)
         with self.phase("recipe"):
             bits, kept = node_precisions(model, options), nodes_kept_float(model, options)
             recipe = choose_recipe(model, target, source, options, bits, kept)
@@ -129,9 +135,12 @@ class _Run:
             plan, self.tuning = made.plan, made.facts
             self.log.extend(made.diagnostics)
             histograms = {} if made.table is None else summarise(made.table.tensors, plan, sites.sources)
+            plan.units = parted.units
             plan.equalize, plan.rotate = equalized.parameters, rotated.rotations
         if recipe.facts:
             self.tuning["recipe"] = recipe.facts
+        if parted.facts:
+            self.tuning["units"] = parted.facts
         if rotated.facts:
             self.tuning["rotate"] = rotated.facts
         if equalized.facts:

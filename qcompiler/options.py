@@ -37,6 +37,8 @@ class CompileOptions:
             (the kinds that gain at the outputs), "all", or kinds separated by commas: "residual", "heads", and with
             added nodes "down", "gated", "scores". "recipe" is, where a recurrence's output is gated (Mamba), "gated" if
             the outputs gain, and "none" for all else.
+        split_units: "auto" computes hidden units of MLPs apart in float that are far larger than all others, at no
+            change of the function, where the outputs are below `goal_sqnr` and gain; "none" does not.
         zero_points: "auto" gives one-sided tensors (of ReLU, GELU, Softmax) a zero point, where the target's kernels or
             the biases behind take it at no cost; "none" keeps all grids symmetric.
         states: "int8" carries the states of recurrences from call to call as codes with one scale each: inputs and
@@ -81,6 +83,7 @@ class CompileOptions:
     bias_correction: Literal["none", "auto"] = "none"
     rounding: Literal["nearest", "gptq", "auto"] = "nearest"
     rotate: str = "recipe"
+    split_units: Literal["none", "auto"] = "auto"
     zero_points: Literal["none", "auto"] = "auto"
     states: Literal["float", "int8"] = "float"
     search: Literal["fast", "full"] = "fast"

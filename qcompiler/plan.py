@@ -53,6 +53,7 @@ class QuantPlan:
         floats: Node or tensor name to the reason why it stays float.
         groups: Tensors that share one scale (inputs of a Concat).
         equalize: Site to "shift" and "scale" by channel, of the rewrites that the scales presuppose.
+        units: Hidden layer to its units that are computed apart; before all other rewrites on data.
         lookups: Activation name to the levels that its values are looked up as, in front of its own grid.
         rotate: Kind of rotation to its "sites" and the "seed" of its signs; made before `equalize`.
         states: Input of the graph to the codes in which that state is carried from call to call.
@@ -70,6 +71,7 @@ class QuantPlan:
     groups: list[tuple[str, ...]] = field(default_factory=list)
     equalize: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     rotate: dict[str, dict[str, Any]] = field(default_factory=dict)
+    units: dict[str, list[int]] = field(default_factory=dict)
     lookups: dict[str, Lookup] = field(default_factory=dict)
     states: dict[str, StateQuant] = field(default_factory=dict)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -103,6 +105,8 @@ class QuantPlan:
             document["equalize"] = self.equalize
         if self.rotate:
             document["rotate"] = self.rotate
+        if self.units:
+            document["units"] = self.units
         if self.lookups:
             document["lookups"] = {name: item.to_json() for name, item in self.lookups.items()}
         if self.states:
@@ -133,6 +137,9 @@ class QuantPlan:
                 groups=[tuple(group) for group in document.get("groups", [])],
                 equalize={str(key): _equalize_from_json(item) for key, item in document.get("equalize", {}).items()},
                 rotate={str(key): _rotate_from_json(item) for key, item in document.get("rotate", {}).items()},
+                units={
+                    str(key): [int(unit) for unit in item] for key, item in document.get("units", {}).items()
+                },
                 lookups={str(key): Lookup.from_json(item) for key, item in document.get("lookups", {}).items()},
                 states={
                     str(key): StateQuant(

@@ -32,6 +32,7 @@ class Form(str, Enum):
     CAPPED_ATTENTION = "capped_attention"
     ROTARY = "rotary"
     ROTATION = "rotation"
+    SPLIT = "split"
 
 
 NORM_FORMS = frozenset({Form.LAYER_NORM, Form.RMS_NORM, Form.GROUP_NORM})

@@ -51,9 +51,15 @@ class Choice:
             self.losses[method], self.best[method], self.places[method] = loss, made, place
 
 
-def choose(site: Site, seen: Rows, rows: Reals, methods: Sequence[str], precisions: Precisions) -> Choice:
-    """The best parameters of each method at this site, made from `seen`, by the error of its readers on `rows`."""
-    loss = SiteLoss(site, rows, precisions)
+def choose(
+    site: Site, seen: Rows, rows: Reals, methods: Sequence[str], precisions: Precisions, zero_point: bool = False
+) -> Choice:
+    """The best parameters of each method at this site, made from `seen`, by the error of its readers on `rows`.
+
+    Args:
+        zero_point: Whether the tensor may have one.
+    """
+    loss = SiteLoss(site, rows, precisions, zero_point)
     choice = Choice({"none": loss()})
     for place, (method, made) in enumerate(proposals(site, seen, methods, precisions)):
         choice.enter(place, method, made, loss(_to_readers(site, made)))

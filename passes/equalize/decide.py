@@ -16,8 +16,9 @@ from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScal
 from qcompiler.passes.equalize.joint_loss import JointLosses
 from qcompiler.passes.equalize.sample_rows import Rows, sample_each
 from qcompiler.passes.equalize.trials import Measured, Trials
-from qcompiler.passes.quant.select_sites import select_sites
+from qcompiler.passes.quant.select_sites import select_sites, source_of
 from qcompiler.passes.quant.switched_model import decibels
+from qcompiler.passes.quant.zero_points import may_be_one_sided
 from qcompiler.passes.sites.find import find_sites
 from qcompiler.passes.sites.records import Kind, Site
 from qcompiler.precision import ALL_8_BITS, Precisions
@@ -72,6 +73,7 @@ def decide(
     precisions: Precisions = ALL_8_BITS,
     goal: float = 25.0,
     share: float = 0.1,
+    zero_points: bool = False,
     threads: int = 0,
     progress: Callable[[], None] = lambda: None,
 ) -> Decision:
@@ -89,9 +91,11 @@ def decide(
         precisions: Bits by node.
         share: Of the multiply-adds that may stay float. Where the attention products fit, rewrites are judged without
             them: no rewrite takes away their noise, which hides what is gained, and which tuning takes away.
+        zero_points: Whether one-sided tensors get one, where the target takes it.
     """
-    chosen = select_sites(model, target.placement, float_nodes, precisions).activations
-    quantized = {name for name, read in chosen.items() if read}
+    chosen = select_sites(model, target.placement, float_nodes, precisions)
+    quantized = {name for name, read in chosen.activations.items() if read}
+    one_sided = may_be_one_sided(model, target, chosen) if zero_points else frozenset()
     sites = [site for site in find_sites(model).sites if any(item.node.name in quantized for item in site.readers)]
     if not sites or not feeds or method == "none":
         return Decision({}, {"method": method, "sites": {}})
@@ -103,7 +107,10 @@ def decide(
     choices: dict[str, Choice] = {}
     joint = JointLosses(model, sites if method in JOINT else (), judges, precisions, threads=threads)
     for site in sites:
-        found = choose(site, seen[site.name], others[site.name].rows, METHODS[method], precisions)
+        found = choose(
+            site, seen[site.name], others[site.name].rows, METHODS[method], precisions,
+            str(source_of(site.value).name) in one_sided,
+        )  # fmt: skip
         if loss := joint.of(site):
             found = choose_jointly(site, seen[site.name], found, METHODS[method], precisions, loss)
         choices[site.name] = found
@@ -117,7 +124,7 @@ def decide(
     if tried:
         trials = Trials(
             model, target, sites, seen, shown, judges, float_nodes=float_nodes, precisions=precisions, goal=goal,
-            share=share, threads=threads,
+            share=share, zero_points=zero_points, threads=threads,
         )  # fmt: skip
         measured = trials.measure({"none": Parameters(), **free})
         progress()

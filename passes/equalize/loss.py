@@ -8,13 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.passes.equalize.fold_shift_scale import ShiftScale
+from qcompiler.passes.equalize.trial_grid import grids
 from qcompiler.passes.quant.clip_weights import least_squares_scale
 from qcompiler.passes.sites.records import Reals, Site
 from qcompiler.precision import Precisions
 from qcompiler.scheme import INT8_ACTIVATION, int8_weight
 
-CLIPS = (1.0, 0.6)
-"""Thresholds tried, as shares of the largest magnitude: a range is also chosen when the model is compiled."""
 ROWS, OUTPUTS = 64, 96
 """Rows, and output channels of all readers together, that the loss is taken on."""
 COMMON = 8.0
@@ -30,16 +29,18 @@ class SiteLoss:
 
     The mean error of all rows counts `COMMON` times. Each row (a token) counts by its own signal: a few with massive
     activations would hide what happens to all others.
-    The readers' columns stand side by side in one matrix, so that a candidate costs one product for each of `CLIPS`.
+    The readers' columns stand side by side in one matrix, so that a candidate costs one product for each of `grids`.
 
-    Activations have one scale, the best of `CLIPS`; weights a scale per output channel.
+    Activations have one scale, that of the best grid; weights a scale per output channel.
 
     Args:
         rows: [rows, channels] of the tensor.
         precisions: Bits by reader.
+        zero_point: Whether the tensor may have one.
     """
 
-    def __init__(self, site: Site, rows: Reals, precisions: Precisions) -> None:
+    def __init__(self, site: Site, rows: Reals, precisions: Precisions, zero_point: bool = False) -> None:
+        self._zero_point = zero_point
         self._rows = rows = rows[:: -(-len(rows) // ROWS) or 1]
         self._qmax, largest = largest_codes(site, precisions)
         each = max(1, OUTPUTS // len(site.readers))
@@ -68,21 +69,15 @@ class SiteLoss:
             rows = (rows - shift) / scale
             matrix = matrix * scale[:, None]
             exact = exact - shift @ self._matrix
-        top = float(np.abs(rows).max(initial=0.0))
-        if not top:
-            return 0.0
         weights_on_grid = rounded(matrix, self._weight_qmax)
-        best = np.inf
-        for clip in CLIPS:
-            step = np.float32(top * clip / self._qmax)
-            codes = np.rint(rows / step)
-            np.clip(codes, -self._qmax, self._qmax, out=codes)
-            error = codes @ weights_on_grid
-            error *= step
+        found = []
+        for grid in grids(rows, self._qmax, self._zero_point):
+            error = grid.codes(rows) @ weights_on_grid
+            error *= grid.step
             error -= exact
             own = float(np.einsum("ij,ij,ij->", error, error, self._worth))
-            best = min(best, own + (COMMON - 1) * float(np.square(error.mean(0)) @ self._columns))
-        return best
+            found.append(own + (COMMON - 1) * float(np.square(error.mean(0)) @ self._columns))
+        return min(found, default=0.0)
 
 
 def largest_codes(site: Site, precisions: Precisions) -> tuple[int, list[int]]:

@@ -71,7 +71,8 @@ def equalize(
             model, target, first_samples(model, source, FEEDS, held_back=options.validate is None),
             method=method,
             float_nodes=frozenset(nodes_kept_float(model, options)), precisions=node_precisions(model, options),
-            goal=options.goal_sqnr, share=options.float_share, threads=options.threads,
+            goal=options.goal_sqnr, share=options.float_share, zero_points=options.zero_points == "auto",
+            threads=options.threads,
             progress=lambda: progress.advance(1),
         )  # fmt: skip
     if not decision.parameters:

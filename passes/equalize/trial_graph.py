@@ -9,9 +9,11 @@ import onnx_ir as ir
 from qcompiler.graph import FreshNames, make_node
 
 
-def add_input(graph: ir.Graph, name: str, shape: Sequence[int | None]) -> ir.Value:
-    """A float input of the graph."""
-    value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT))
+def add_input(
+    graph: ir.Graph, name: str, shape: Sequence[int | None], dtype: ir.DataType = ir.DataType.FLOAT
+) -> ir.Value:
+    """An input of the graph."""
+    value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype))
     graph.inputs.append(value)
     return value
 
@@ -24,9 +26,7 @@ def surround(node: ir.Node, form: Sequence[int], mixed: bool, names: FreshNames)
     """
     value, graph = node.inputs[0], node.graph
     assert value is not None and isinstance(graph, ir.Graph)
-    last = node
-    while last.op_type != "DequantizeLinear":
-        last = last.outputs[0].consumers()[0]
+    last = _pair_end(node)
     real, readers = last.outputs[0], last.outputs[0].consumers()
     free: list[int | None] = [None] * len(form)
     shift, factor = (add_input(graph, names(f"{value.name}/{word}"), free) for word in ("shift", "factor"))
@@ -50,6 +50,23 @@ def surround(node: ir.Node, form: Sequence[int], mixed: bool, names: FreshNames)
         for product in where.outputs[0].consumers() if mixed else ():
             _add(product, shift, names)
     return str(shift.name), str(factor.name)
+
+
+def free_zero_point(node: ir.Node, names: FreshNames) -> str:
+    """Make the zero point of a QuantizeLinear, and of the DequantizeLinear behind it, an input; its name."""
+    old, graph = node.inputs[2], node.graph
+    assert old is not None and old.dtype is not None and isinstance(graph, ir.Graph)
+    zero = add_input(graph, names(f"{node.name}/zero_point"), [], old.dtype)
+    for end in (node, _pair_end(node)):
+        end.replace_input_with(2, zero)
+    return str(zero.name)
+
+
+def _pair_end(node: ir.Node) -> ir.Node:
+    """The DequantizeLinear of a pair that begins here; a Clip may lie between."""
+    while node.op_type != "DequantizeLinear":
+        node = node.outputs[0].consumers()[0]
+    return node
 
 
 def add_behind(node: ir.Node, form: Sequence[int], names: FreshNames) -> str:

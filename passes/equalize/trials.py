@@ -16,29 +16,35 @@ from qcompiler.calibration.thresholds import least_error_threshold
 from qcompiler.graph import LAYOUT_OPS, FreshNames, constant_array
 from qcompiler.passes.equalize.fold_shift_scale import ShiftScale
 from qcompiler.passes.equalize.sample_rows import Rows, input_axis, values_of
-from qcompiler.passes.equalize.trial_graph import add_behind, add_input, surround
+from qcompiler.passes.equalize.trial_graph import add_behind, add_input, free_zero_point, surround
 from qcompiler.passes.equalize.trial_weights import moved_by, rounded_weights
-from qcompiler.passes.quant.choose_ranges import FEWEST_SAMPLES
+from qcompiler.passes.quant.choose_ranges import FEWEST_SAMPLES, POWERS, candidates
 from qcompiler.passes.quant.keep_sensitive_float import WORTH
 from qcompiler.passes.quant.make_plan import make_plan
 from qcompiler.passes.quant.racing import race, standard_error
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.quant.switched_model import NO_NOISE, SwitchedModel, decibels
+from qcompiler.passes.quant.zero_points import choose_zero_points, may_be_one_sided, zero_point_of
 from qcompiler.passes.sites.records import Kind, Reals, Site
 from qcompiler.plan import QuantPlan
 from qcompiler.precision import ALL_8_BITS, Precisions
 from qcompiler.session import Arrays, Feeds
 from qcompiler.target import Target
 
-POWERS = (1.5, 2.0, 3.0)
-"""Clipping rules that a trial takes, of those that tuning has."""
+TOLD_APART = 0.3
+"""Standard error in dB of the differences between sets of rewrites."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A session with the factors and weights of some rewrites, and the scales by clipping rule that go with them."""
+    """A session with the factors and weights of some rewrites, and the scales by clipping rule that go with them.
+
+    Attributes:
+        exact: The same with weights in float, as tuning measures.
+    """
 
     session: SwitchedModel
+    exact: SwitchedModel
     scales: Mapping[float, Mapping[str, float]]
 
 
@@ -63,11 +69,18 @@ class Measured:
     def gains(self, other: Measured, least: float) -> bool:
         """Whether this is better than the other by so many dB, and by the standard error of the difference.
 
+        What counts is what tuning comes to, or what is gained both with and without the attention products in float:
+        outputs that come to the goal without float products are not worse than others that need them.
         Samples are paired; a deviation of 1 dB is taken for granted, which few samples that agree do not rule out.
         """
         differences = [mine - its for mine, its in zip(self.levels, other.levels, strict=False)]
         error = standard_error(differences, 1.0) if len(differences) > 1 else 1.0
-        return self.tuned - other.tuned >= max(least, error)
+        gained = fmean(differences) if differences else self.judged - other.judged
+        whole, tuned = (
+            gained + (mine - self.judged) - (its - other.judged)
+            for mine, its in ((self.total, other.total), (self.tuned, other.tuned))
+        )
+        return max(tuned, min(whole, gained)) >= max(least, error)
 
 
 class Trials:
@@ -75,8 +88,8 @@ class Trials:
 
     In front of each reader of a site, x -> Q -> DQ becomes (x - z) / s -> Q -> DQ -> * s, and z W is added behind it:
     codes and errors are those of the rewritten model, and with z = 0, s = 1 those of the model as it is. Weights are
-    fed as Q(diag(s) W) / s. Nothing is compiled or calibrated anew for a trial; ranges of shifted and scaled tensors
-    come from sampled rows.
+    fed as Q(diag(s) W) / s. Nothing is compiled or calibrated anew for a trial; ranges and zero points of shifted and
+    scaled tensors come from sampled rows.
 
     Args:
         model: In canonical form; left as it is.
@@ -86,6 +99,7 @@ class Trials:
         goal: In dB; tuning keeps nothing float above it.
         share: Of the multiply-adds that may stay float. No rewrite takes away the noise of the attention products,
             which hides what is gained, and tuning does where they fit.
+        zero_points: Whether one-sided tensors get one, where the target takes it.
     """
 
     def __init__(
@@ -101,6 +115,7 @@ class Trials:
         precisions: Precisions = ALL_8_BITS,
         goal: float = 25.0,
         share: float = 0.1,
+        zero_points: bool = False,
         threads: int = 0,
     ) -> None:
         self._model, self._target, self._seen, self._goal = model, target, seen, goal
@@ -109,11 +124,10 @@ class Trials:
         self._sites = {site.name: site for site in sites}
         self._chosen = chosen = select_sites(model, target.placement, float_nodes, precisions)
         table = calibrate(model, sorted(set(chosen.sources.values())), shown, threads=threads)
-        seen_of = {name: item for name, item in table.tensors.items() if item.count}
-        thresholds = {
-            power: {name: least_error_threshold(item, power, chosen.steps(name)) for name, item in seen_of.items()}
-            for power in POWERS
-        }
+        self._one_sided = may_be_one_sided(model, target, chosen) if zero_points else frozenset()
+        if zero_points:
+            chosen.zero_points = choose_zero_points(model, target, chosen, table.tensors)
+        thresholds = candidates(table.tensors, chosen.steps)
         self._plan = make_plan(model, target, chosen, thresholds[2.0])
         self._scales = {
             power: _scales(make_plan(model, target, chosen, found, self._plan.weights))
@@ -132,30 +146,39 @@ class Trials:
     def measure(self, tried: Mapping[str, Mapping[str, ShiftScale]]) -> dict[str, Measured]:
         """The outputs with each of these rewrites.
 
-        All are raced with all clipping rules, sample by sample, so that what is clearly worse costs two samples.
+        All are raced with all clipping rules, sample by sample, so that what is clearly worse costs two samples; then
+        once more with the rule of each, until they are told apart.
         """
         trials = {name: self._trial(parameters) for name, parameters in tried.items()}
+        known: dict[tuple[str, float, int], float] = {}
 
         def level(candidate: tuple[str, float], index: int) -> float:
-            trial = trials[candidate[0]]
-            noise = trial.session.sample_noise(index, self._judged, trial.scales[candidate[1]])
-            return decibels(max(noise, NO_NOISE))
+            name, power = candidate
+            if (name, power, index) not in known:
+                noise = trials[name].session.sample_noise(index, self._judged, trials[name].scales[power])
+                known[name, power, index] = decibels(max(noise, NO_NOISE))
+            return known[name, power, index]
 
         every = [(name, power) for name in tried for power in self._scales]
-        found = race(every, level, self._switched.samples, fewest=FEWEST_SAMPLES).measured
+        count = self._switched.samples
+        first = race(every, level, count, fewest=FEWEST_SAMPLES).measured
+        best = [(name, _best({power: first[name, power] for power in self._scales})) for name in tried]
+        second = race(best, level, count, fewest=FEWEST_SAMPLES, enough=TOLD_APART).measured
         return {
-            name: self._measured(trials[name], {power: found[name, power] for power in self._scales}) for name in tried
+            name: self._measured(trials[name], power, second[name, power]) for name, power in best
         }
 
-    def _measured(self, trial: Trial, levels: Mapping[float, Sequence[float]]) -> Measured:
-        longest = max(map(len, levels.values()))
-        power = max((item for item in levels if len(levels[item]) == longest), key=lambda item: fmean(levels[item]))
-        judged = fmean(levels[power])
+    def _measured(self, trial: Trial, power: float, levels: Sequence[float]) -> Measured:
+        judged = fmean(levels)
         if self._judged == self._every:
-            return Measured(power, judged, judged, judged, tuple(levels[power]))
-        total = decibels(trial.session.noise(self._every, trial.scales[power], samples=min(longest, FEWEST_SAMPLES)))
-        left = total >= self._goal or judged - total < WORTH
-        return Measured(power, total, judged, total if left else judged, tuple(levels[power]))
+            return Measured(power, judged, judged, judged, tuple(levels))
+        samples, scales = min(len(levels), FEWEST_SAMPLES), trial.scales[power]
+        lost = fmean(levels[:samples]) - decibels(trial.session.noise(self._every, scales, samples=samples))
+        whole, parted = (
+            decibels(trial.exact.noise(nodes, scales, samples=samples)) for nodes in (self._every, self._judged)
+        )
+        left = whole >= self._goal or parted - whole < WORTH
+        return Measured(power, judged - lost, judged, judged - lost if left else judged, tuple(levels))
 
     def _trial(self, parameters: Mapping[str, ShiftScale]) -> Trial:
         fresh = {name: made for name, made in parameters.items() if self._known.get(name, (None,))[0] is not made}
@@ -169,7 +192,9 @@ class Trials:
             _, fed, steps = self._known[name]
             inputs |= fed
             scales = {power: found | steps[power] for power, found in scales.items()}
-        return Trial(self._switched.given(inputs), scales)
+        rounded = set(self._fed.values())
+        exact = {name: array for name, array in inputs.items() if name not in rounded}
+        return Trial(self._switched.given(inputs), self._switched.given(exact), scales)
 
     def _behind(self, name: str, made: ShiftScale, weights: Arrays) -> tuple[Arrays, dict[float, dict[str, float]]]:
         """What to feed for one site, and the scales of what its readers read.
@@ -193,25 +218,33 @@ class Trials:
             if layer in self._fed:
                 fed[self._fed[layer]] = weights[layer]
         steps: dict[float, dict[str, float]] = {power: {} for power in self._scales}
-        known: dict[str, dict[float, float]] = {}
+        known: dict[str, tuple[int, dict[float, float]]] = {}
         for tensor in tensors:
             seen = tensor if tensor in self._seen else name
             known[seen] = known.get(seen) or self._steps(self._seen[seen], shift, scale, tensor)
-            steps = {power: steps[power] | {tensor: step} for power, step in known[seen].items()}
+            zero, found = known[seen]
+            steps = {power: steps[power] | {tensor: step} for power, step in found.items()}
+            if tensor in self._zeros:
+                fed[self._zeros[tensor]] = np.asarray(zero, np.int8)
         values = values_of(site)
         if values is not None and (product := self._product(site)) is not None:
             rows = self._seen[str(values.name)]
-            inside = self._steps(rows, made.shift.astype(np.float32), made.scale.astype(np.float32), product)
+            inside = self._steps(rows, made.shift.astype(np.float32), made.scale.astype(np.float32), product)[1]
             steps = {power: steps[power] | {product: step} for power, step in inside.items()}
         return fed, steps
 
-    def _steps(self, rows: Rows, shift: Reals, scale: Reals, tensor: str) -> dict[float, float]:
-        """Clipping rule to scale of the tensor behind shift and scale: from sampled rows, with the bounds of all."""
+    def _steps(self, rows: Rows, shift: Reals, scale: Reals, tensor: str) -> tuple[int, dict[float, float]]:
+        """Zero point, and clipping rule to scale, of the tensor behind shift and scale.
+
+        From sampled rows, with the bounds of all.
+        """
         found = Histogram().observe((rows.rows - shift) / scale)
         low, high = (rows.low - shift) / scale, (rows.high - shift) / scale
         found = replace(found, low=min(found.low, float(low.min())), high=max(found.high, float(high.max())))
-        count = self._chosen.steps(self._chosen.sources[tensor])
-        return {power: least_error_threshold(found, power, count) / count for power in POWERS}
+        source = self._chosen.sources[tensor]
+        zero = (zero_point_of(found) or 0) if source in self._one_sided else 0
+        count = self._chosen.steps(source) + self._chosen.zero_points.get(source, 0) - zero
+        return zero, {power: least_error_threshold(found, power, count) / count for power in POWERS}
 
     def _tensors(self, site: Site) -> dict[str, tuple[int, ...]]:
         """The quantized tensors whose channels shift and scale change, with the form of a row of channels in them.
@@ -253,6 +286,7 @@ class Trials:
         given: Arrays = {}
         self._shifts: dict[str, str] = {}
         self._factors: dict[str, str] = {}
+        self._zeros: dict[str, str] = {}
         self._fed: dict[str, str] = {}
         self._offsets: dict[str, str] = {}
         forms = {tensor: form for site in self._sites.values() for tensor, form in self._tensors(site).items()}
@@ -267,6 +301,10 @@ class Trials:
                 ones = [1] * len(forms[tensor])
                 self._shifts[tensor], self._factors[tensor] = surround(node, ones, tensor in self._heads, names)
                 given[self._shifts[tensor]] = np.zeros(ones, np.float32)
+                if self._chosen.sources[tensor] in self._one_sided:
+                    self._zeros[tensor] = free_zero_point(node, names)
+                    zero = self._chosen.zero_points.get(self._chosen.sources[tensor], 0)
+                    given[self._zeros[tensor]] = np.asarray(zero, np.int8)
                 given[self._factors[tensor]] = np.ones(ones, np.float32)
             if node.name in self._plan.weights and node.op_type in ("MatMul", "Gemm"):
                 array = constant_array(node.inputs[1])
@@ -277,6 +315,12 @@ class Trials:
                 self._fed[str(node.name)] = str(fed.name)
                 given[str(fed.name)] = array
         return given
+
+
+def _best(levels: Mapping[float, Sequence[float]]) -> float:
+    """The rule with the largest mean, of those that were measured most often."""
+    longest = max(map(len, levels.values()))
+    return max((item for item in levels if len(levels[item]) == longest), key=lambda item: fmean(levels[item]))
 
 
 def _by_reader(site: Site, made: ShiftScale) -> tuple[Reals, Reals]:

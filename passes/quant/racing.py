@@ -34,11 +34,12 @@ def race(
     *,
     fewest: int,
     deviation: float = 1.0,
+    enough: float = ENOUGH,
 ) -> Race[Candidate]:
     """Find the candidate with the largest mean.
 
     After every second sample a candidate is given up that is worse than the best by more than two standard errors of
-    their difference; measuring ends when the differences that are left are known to one decibel. So a smooth model
+    their difference; measuring ends when the differences that are left are known well enough. So a smooth model
     takes a few samples, and one whose outputs tip over between classes takes many. Differences are paired: samples
     scatter far more than candidates on the same sample do.
 
@@ -48,6 +49,7 @@ def race(
         samples: How many there are.
         fewest: So many are taken before measuring may end.
         deviation: Of differences, in dB, that a few samples which happen to agree do not rule out.
+        enough: Standard error in dB at which a difference is known well enough.
     """
     measured: dict[Candidate, list[float]] = {item: [] for item in candidates}
     alive = list(measured)
@@ -60,7 +62,7 @@ def race(
             continue
         gaps = {item: [a - b for a, b in zip(measured[best], measured[item], strict=True)] for item in alive}
         alive = [item for item in alive if fmean(gaps[item]) <= 2 * standard_error(gaps[item], deviation)]
-        if index + 1 >= fewest and all(standard_error(gaps[item], 0.0) <= ENOUGH for item in alive):
+        if index + 1 >= fewest and all(standard_error(gaps[item], 0.0) <= enough for item in alive):
             break
     return Race(best, tuple(alive), measured)
 

@@ -74,6 +74,8 @@ def select_sites(
             sites.floats[name] = "excluded by the user"
         elif form_of(node) is Form.ROTATION:
             sites.floats[name] = "an added rotation, which takes outliers away before anything is rounded"
+        elif form_of(node) is Form.SPLIT:
+            sites.floats[name] = "single hidden units that were split off because they are far larger than the others"
         else:
             reason = _select(node, placement, precisions.of(name), sites)
             if reason:

@@ -45,7 +45,7 @@ def choose_zero_points(
     found = {
         name: zero
         for name, histogram in tensors.items()
-        if name not in refused and histogram.count >= FEWEST_SEEN and (zero := _zero_point(histogram)) is not None
+        if name not in refused and histogram.count >= FEWEST_SEEN and (zero := zero_point_of(histogram)) is not None
     }
     for group in sites.groups:
         members = {sites.sources[member] for member in group if member in sites.sources}
@@ -58,16 +58,32 @@ def choose_zero_points(
     return found
 
 
-def _zero_point(histogram: Histogram) -> int | None:
+def may_be_one_sided(model: ir.Model, target: Target, sites: Sites) -> frozenset[str]:
+    """Source tensors that get a zero point where a rewrite leaves them one-sided; what shares a scale is left out."""
+    if target.activation.bits != 8:
+        return frozenset()
+    refused = {sites.sources[tensor] for tensor in symmetric_tensors(model, target.placement, sites.activations)}
+    refused |= {sites.sources[tensor] for group in sites.groups for tensor in group if tensor in sites.sources}
+    return frozenset(name for name in sites.sources.values() if sites.bits.get(name, 8) == 8) - refused
+
+
+def zero_point_of(histogram: Histogram) -> int | None:
     """-128 and the steps that the smallest value needs; None where x < 0 matters as much."""
     low, high = histogram.range()
-    below = max(0.0, -low)
-    if high <= 0 or below >= high:
+    if high <= 0 or -low >= high:
         return None
-    reach = STEPS * high / (high + below)
-    top = least_error_threshold(histogram, RULE, max(1, floor(reach)))
-    positive = floor(STEPS * top / (top + below)) if below else STEPS
-    return LOWEST + STEPS - positive if positive >= FEWEST_POSITIVE else None
+    top = least_error_threshold(histogram, RULE, max(1, floor(STEPS * high / (high + max(0.0, -low)))))
+    positive = steps_above(low, top)
+    return None if positive is None else LOWEST + STEPS - positive
+
+
+def steps_above(low: float, top: float) -> int | None:
+    """Steps between zero and `top` on a grid that reaches down to `low`; None where too few for a zero point to pay."""
+    below = max(0.0, -low)
+    if top <= 0:
+        return None
+    positive = floor(STEPS * top / (top + below))
+    return positive if positive >= FEWEST_POSITIVE else None
 
 
 def symmetric_tensors(

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.passes.equalize.reader_loss import reader_loss
 from qcompiler.passes.equalize.sample_rows import sample_rows
-from qcompiler.passes.quant.select_sites import select_sites
+from qcompiler.passes.quant.select_sites import select_sites, source_of
+from qcompiler.passes.quant.zero_points import may_be_one_sided
 from qcompiler.passes.rotate.gated_sites import gated_sites
 from qcompiler.passes.rotate.hadamard import factors
 from qcompiler.passes.rotate.insert_rotation import online_turn
-from qcompiler.passes.rotate.reader_loss import reader_loss
 from qcompiler.passes.rotate.rotate_down import down_sites
 from qcompiler.passes.rotate.rotations import KINDS, Kind, Readers, Rotation, found_sites, passes_of
 from qcompiler.passes.rotate.search import Search, label
@@ -57,6 +58,7 @@ def decide(
     precisions: Precisions = ALL_8_BITS,
     goal: float = 25.0,
     share: float = 0.1,
+    zero_points: bool = False,
     full: bool = False,
     threads: int = 0,
     progress: Callable[[], None] = lambda: None,
@@ -79,9 +81,11 @@ def decide(
         float_nodes: Names of nodes that are not quantized.
         precisions: Bits by node.
         share: Of the multiply-adds that may stay float.
+        zero_points: Whether one-sided tensors get one, where the target takes it; behind a rotation none is.
     """
-    chosen = select_sites(model, target.placement, float_nodes, precisions).activations
-    quantized = {name for name, read in chosen.items() if read}
+    chosen = select_sites(model, target.placement, float_nodes, precisions)
+    quantized = {name for name, read in chosen.activations.items() if read}
+    one_sided = may_be_one_sided(model, target, chosen) if zero_points else frozenset()
     sites = _worth_rotating(found_sites(model), quantized)
     facts: dict[str, Any] = {"how": how, "found": {kind: len(names) for kind, names in sites.items()}}
     if how not in MEASURED:
@@ -94,13 +98,13 @@ def decide(
         if kind not in sites:
             continue
         readers = sites[kind]
-        losses = _losses(_in_front(model, {kind: readers}), feeds, precisions, threads, model)
+        losses = _losses(_in_front(model, {kind: readers}), feeds, precisions, threads, model, one_sided)
         sites[kind] = {name: readers[name] for name, (plain, turned) in losses.items() if turned <= WORTH_NODES * plain}
         facts[f"{kind}_readers_sqnr"] = {
             name: {"none": _decibels(plain), "rotated": _decibels(turned)} for name, (plain, turned) in losses.items()
         }
         facts["still_noisy"] = [*facts.get("still_noisy", ()), *still_noisy(losses, readers)]
-    search = Search(model, target, feeds, float_nodes, precisions, share, threads, progress)
+    search = Search(model, target, feeds, float_nodes, precisions, share, zero_points, threads, progress)
     taken = search.greedy([Rotation(kind, tuple(names)) for kind, names in sites.items() if names], goal)
     if full and taken:
         taken = search.seeds(taken)
@@ -151,13 +155,20 @@ def _in_front(model: ir.Model, wanted: Mapping[Kind, Collection[str]]) -> list[S
 
 
 def _losses(
-    sites: Sequence[Site], feeds: Sequence[Feeds], precisions: Precisions, threads: int, model: ir.Model
+    sites: Sequence[Site],
+    feeds: Sequence[Feeds],
+    precisions: Precisions,
+    threads: int,
+    model: ir.Model,
+    one_sided: Collection[str],
 ) -> dict[str, tuple[float, float]]:
     """Site to the loss of its readers, as it is and rotated."""
     seen = sample_rows(model, sites, feeds, threads=threads)
     return {
         site.name: (
-            reader_loss(site, seen[site.name].rows, precisions),
+            reader_loss(
+                site, seen[site.name].rows, precisions, zero_point=str(source_of(site.value).name) in one_sided
+            ),
             reader_loss(site, seen[site.name].rows, precisions, online_turn(site.channels, 0)),
         )
         for site in sites

@@ -67,7 +67,7 @@ def rotate(
             model, target, first_samples(model, source, FEEDS, held_back=options.validate is None) if measured else (),
             how=options.rotate, float_nodes=frozenset(nodes_kept_float(model, options)),
             precisions=node_precisions(model, options), goal=options.goal_sqnr, share=options.float_share,
-            full=options.search == "full", threads=options.threads,
+            zero_points=options.zero_points == "auto", full=options.search == "full", threads=options.threads,
             progress=lambda: progress.advance(1),
         )  # fmt: skip
     findings = [

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from qcompiler.passes.rotate.measure import Measured, measure
-from qcompiler.passes.rotate.rotations import KINDS, ONLINE, ONLY_BELOW_GOAL, Rotation
+from qcompiler.passes.quant.measure_rewrites import Measured, measure
+from qcompiler.passes.rotate.rotations import KINDS, ONLINE, ONLY_BELOW_GOAL, Rotation, passes_of
 from qcompiler.precision import Precisions
 from qcompiler.session import Feeds
 from qcompiler.target import Target
@@ -34,6 +34,7 @@ class Search:
     float_nodes: frozenset[str]
     precisions: Precisions
     share: float
+    zero_points: bool
     threads: int
     progress: Callable[[], None]
     seen: dict[tuple[Rotation, ...], Measured] = field(default_factory=dict)
@@ -42,8 +43,8 @@ class Search:
         """Measured once for each."""
         if rotations not in self.seen:
             self.seen[rotations] = measure(
-                self.model, self.target, rotations, self.feeds, float_nodes=self.float_nodes,
-                precisions=self.precisions, share=self.share, threads=self.threads,
+                self.model, self.target, passes_of(rotations), self.feeds, float_nodes=self.float_nodes,
+                precisions=self.precisions, share=self.share, zero_points=self.zero_points, threads=self.threads,
             )  # fmt: skip
             self.progress()
         return self.seen[rotations]

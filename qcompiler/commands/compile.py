@@ -60,6 +60,9 @@ def parser() -> Parser:
     plan.add_argument("--rotate", metavar="HOW",
                       help="rotate before equalizing: recipe (default; gated for Mamba where the outputs gain, else"
                            " none), none, auto (measured), all, or residual,heads,down,gated,scores")
+    plan.add_argument("--split-units", metavar="HOW",
+                      help="compute hidden units far larger than all others apart: auto (default, where the outputs"
+                           " gain), none")
     plan.add_argument("--zero-points", metavar="HOW",
                       help="of one-sided tensors, as ReLU and GELU give: auto (default, where they are free), none")
     plan.add_argument("--states", metavar="TYPE",

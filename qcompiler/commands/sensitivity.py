@@ -19,6 +19,7 @@ OWN = ("by", "metric", "samples", "plot", "write", "keep", "share", "count")
 COMPILED = (
     ("bits-file", "nodes that have other bits"),
     ("equalize", "shift and scale channels before: recipe (default), none, auto, os_plus, smooth, ..."),
+    ("split-units", "compute hidden units far larger than all others apart: auto (default) or none"),
     ("rotate", "rotate before: recipe (default), none, auto, all, or residual,heads,down,gated,scores"),
     ("rounding", "codes of weights: nearest (default), gptq, auto"),
     ("softmax", "levels of attention probabilities: uniform (default), tan, log2, log_sqrt2, auto"),

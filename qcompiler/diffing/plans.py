@@ -25,6 +25,10 @@ def plan_changes(first: QuantPlan, second: QuantPlan, tolerance: float) -> list[
                        if first.equalize.get(key) != second.equalize.get(key))  # fmt: skip
         facts = {"kind": "plan_equalize", "sites": names}
         changes.append(Change(Level.WEIGHTS, f"plan: shift and scale differ at {few(names)}", len(names), facts))
+    if first.units != second.units:
+        names = sorted(key for key in {*first.units, *second.units} if first.units.get(key) != second.units.get(key))
+        facts = {"kind": "plan_units", "sites": names}
+        changes.append(Change(Level.WEIGHTS, f"plan: other units are apart at {few(names)}", len(names), facts))
     if first.lookups != second.lookups:
         names = sorted(key for key in {*first.lookups, *second.lookups}
                        if first.lookups.get(key) != second.lookups.get(key))  # fmt: skip

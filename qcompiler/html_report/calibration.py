@@ -9,8 +9,8 @@ from qcompiler.html_report.elements import Markup, folded, note, section, table,
 from qcompiler.html_report.figures import count
 
 _ORDER = ("source", "samples", "held_back", "method", "percentile", "notes", "fingerprint")
-_TUNED = {"equalize": "Equalization", "rotate": "Rotation", "bias_correction": "Bias correction",
-          "rounding": "Rounding of weights", "softmax": "Softmax levels",
+_TUNED = {"equalize": "Equalization", "units": "Hidden units apart", "rotate": "Rotation",
+          "bias_correction": "Bias correction", "rounding": "Rounding of weights", "softmax": "Softmax levels",
           "states": "States of recurrences"}  # fmt: skip
 
 

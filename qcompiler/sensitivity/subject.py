@@ -17,6 +17,7 @@ from qcompiler.options import CompileOptions
 from qcompiler.passes.equalize.run import equalize
 from qcompiler.passes.rotate.run import rotate
 from qcompiler.passes.sites.recipe import choose_recipe
+from qcompiler.passes.split_units.run import split_units
 from qcompiler.progress import Progress
 from qcompiler.target import Target
 
@@ -55,18 +56,20 @@ def refuse_what_is_apart(options: CompileOptions) -> None:
 def rewritten(
     model: ir.Model, target: Target, source: Source, options: CompileOptions, progress: Progress
 ) -> Subject:
-    """`model`, whose nodes have names, through the float passes, rotations and equalization of a compile.
+    """`model`, whose nodes have names, through the float passes, split units, rotations and equalization of a compile.
 
     Raises:
         QcompileError: As a compile.
     """
     guard = make_guard(model, source.peek(), options)
     model, _ = run_float_passes(model, target, guard, edits=options.passes)
+    parted = split_units(model, target, source, options, guard, (), progress)
+    model = parted.model
     bits, kept = node_precisions(model, options), nodes_kept_float(model, options)
     recipe = choose_recipe(model, target, source, options, bits, kept)
     options = replace(options, equalize=recipe.equalize, rotate=recipe.rotate)
     rotated = rotate(model, target, source, options, guard, (), progress)
     equalized = equalize(rotated.model, target, source, recipe.equalize, options, guard, (), progress)
-    rewrites = {"rotate": sorted(rotated.rotations), "equalize": len(equalized.parameters)}
-    found = (*recipe.diagnostics, *rotated.diagnostics, *equalized.diagnostics)
+    rewrites = {"units": len(parted.units), "rotate": sorted(rotated.rotations), "equalize": len(equalized.parameters)}
+    found = (*parted.diagnostics, *recipe.diagnostics, *rotated.diagnostics, *equalized.diagnostics)
     return Subject(equalized.model, {name: done for name, done in rewrites.items() if done}, found)

@@ -17,7 +17,7 @@ from qcompiler.errors import ExitCode
 from tests.building import build
 from tests.sensitivity.planted import planted, samples
 
-RUN = ["sensitivity", "m.onnx", "--calib", "c.npz", "--threads", "1"]
+RUN = ["sensitivity", "m.onnx", "--calib", "c.npz", "--threads", "1", "--split-units", "none"]
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ from qcompiler.calibration.runner import calibrate
 from qcompiler.numerics import dequantize, quantize
 from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScale
 from qcompiler.passes.equalize.sample_rows import sample_rows
-from qcompiler.passes.equalize.trials import POWERS, Trials
-from qcompiler.passes.quant.choose_ranges import candidates
+from qcompiler.passes.equalize.trials import Trials
+from qcompiler.passes.quant.choose_ranges import POWERS, candidates
 from qcompiler.passes.quant.make_plan import make_plan
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.quant.switched_model import SwitchedModel, decibels
+from qcompiler.passes.quant.zero_points import choose_zero_points
 from qcompiler.passes.sites.find import find_sites
 from qcompiler.passes.sites.records import Kind, Site
 from qcompiler.plan import QuantPlan
@@ -62,18 +63,22 @@ def rounded(model: ir.Model, plan: QuantPlan) -> ir.Model:
     return copy
 
 
+@pytest.mark.parametrize("zero_points", [False, True])
 @pytest.mark.parametrize("build", [vit, bert, llama])
-def test_a_trial_is_the_rewritten_model(build: Callable[[int], ir.Model]) -> None:
+def test_a_trial_is_the_rewritten_model(build: Callable[[int], ir.Model], zero_points: bool) -> None:
     model = canonical(build(1))
     sites = list(find_sites(model).sites)
     parameters = drawn(sites)
-    trials = Trials(model, TARGET, sites, sample_rows(model, sites, FEEDS), FEEDS, FEEDS, threads=1)
+    seen = sample_rows(model, sites, FEEDS)
+    trials = Trials(model, TARGET, sites, seen, FEEDS, FEEDS, zero_points=zero_points, threads=1)
     trial = trials._trial(parameters)
 
     real = rewritten(model, parameters)
     chosen = select_sites(real, TARGET.placement)
     table = calibrate(real, sorted(set(chosen.sources.values())), FEEDS, threads=1)
-    thresholds = candidates(table.tensors, lambda _: 127)
+    if zero_points:
+        chosen.zero_points = choose_zero_points(real, TARGET, chosen, table.tensors)
+    thresholds = candidates(table.tensors, chosen.steps)
     plan = make_plan(real, TARGET, chosen, thresholds[2.0])
     exact = SwitchedModel(real, plan, FEEDS, threads=1)
     wanted = SwitchedModel(rounded(real, plan), plan, FEEDS, threads=1)

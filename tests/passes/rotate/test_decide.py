@@ -14,8 +14,8 @@ from qcompiler.driver import compile_model
 from qcompiler.errors import UsageError
 from qcompiler.graph import constant_array
 from qcompiler.options import CompileOptions
+from qcompiler.passes.quant.measure_rewrites import Measured
 from qcompiler.passes.rotate.decide import Decision, decide, still_noisy
-from qcompiler.passes.rotate.measure import Measured
 from qcompiler.passes.rotate.rotations import Rotation
 from qcompiler.passes.rotate.search import Search
 from qcompiler.plan import QuantPlan
@@ -28,7 +28,8 @@ TARGET = find_target("ort-cpu-arm64")
 RANDOM = np.random.default_rng(8)
 TOKENS: list[Feeds] = [{"x": RANDOM.integers(0, 20, (1, 12))} for _ in range(6)]
 PICTURES: list[Feeds] = [{"x": RANDOM.standard_normal((1, 3, 8, 8)).astype(np.float32)} for _ in range(6)]
-OPTIONS = CompileOptions(target="ort-cpu-arm64", threads=1, build_check="off", goal_sqnr=100.0, float_share=0.0)
+OPTIONS = CompileOptions(target="ort-cpu-arm64", threads=1, build_check="off", goal_sqnr=100.0, float_share=0.0,
+                         split_units="none")  # fmt: skip
 
 
 def set_weight(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> None:
@@ -117,7 +118,7 @@ def test_the_greedy_search_takes_surplus_and_never_ends_worse() -> None:
 
     def taken(levels: dict[tuple[Rotation, ...], tuple[float, float]], goal: float = 100.0) -> tuple[Rotation, ...]:
         seen = {key: Measured(total, judged, {}) for key, (total, judged) in levels.items()}
-        search = Search(canonical(vit(1)), TARGET, [], frozenset(), Precisions(), 0.0, 1, lambda: None, seen)
+        search = Search(canonical(vit(1)), TARGET, [], frozenset(), Precisions(), 0.0, False, 1, lambda: None, seen)
         return search.greedy([residual, heads, down], goal)
 
     alone = {(): (20.0, 20.0), (residual,): (21.0, 21.0), (heads,): (20.2, 20.2), (down,): (24.0, 24.0)}

@@ -1,4 +1,4 @@
-"""Noise at the outputs of a model quantized behind rotations."""
+"""Noise at the outputs of a model that is rewritten and quantized."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from qcompiler.passes.quant.make_plan import make_plan
 from qcompiler.passes.quant.quantize_weights import QuantizeWeights
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.quant.switched_model import NO_NOISE, SwitchedModel, decibels, judge_scores, output_noise
-from qcompiler.passes.rotate.rotations import Rotation, passes_of
+from qcompiler.passes.quant.zero_points import choose_zero_points
+from qcompiler.pipeline import Pass
 from qcompiler.plan import QuantPlan
 from qcompiler.precision import Precisions
 from qcompiler.session import Feeds, Session
@@ -43,20 +44,23 @@ class Measured:
 def measure(
     model: ir.Model,
     target: Target,
-    rotations: Sequence[Rotation],
+    rewrites: Sequence[Pass],
     feeds: Sequence[Feeds],
     *,
     float_nodes: frozenset[str],
     precisions: Precisions,
     share: float,
+    zero_points: bool,
     threads: int,
 ) -> Measured:
     """Noise of the activations, by the clipping rule that suits best, plus that of the weights."""
     copy = model.clone()
-    for item in passes_of(rotations):
+    for item in rewrites:
         item.run(copy)
     sites = select_sites(copy, target.placement, float_nodes, precisions)
     table = calibrate(copy, sorted(set(sites.sources.values())), feeds, threads=threads)
+    if zero_points:
+        sites.zero_points = choose_zero_points(copy, target, sites, table.tensors)
     thresholds = candidates(table.tensors, sites.steps)
     plan = make_plan(copy, target, sites, thresholds[2.0])
     if not plan.tensors:

@@ -1,0 +1,1 @@
+"""Hidden units with massive activations, computed apart in float."""
