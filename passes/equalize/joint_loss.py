@@ -12,7 +12,8 @@ from qcompiler.graph import constant_array
 from qcompiler.passes.equalize.fold_shift_scale import ShiftScale
 from qcompiler.passes.equalize.joint_region import JointRegion, joint_region
 from qcompiler.passes.equalize.joint_samples import JointSamples, Rows, Seen
-from qcompiler.passes.equalize.loss import CLIPS, COMMON, SMALLEST_SIGNAL, largest_codes, rounded
+from qcompiler.passes.equalize.loss import COMMON, SMALLEST_SIGNAL, largest_codes, rounded
+from qcompiler.passes.equalize.trial_grid import CLIPS
 from qcompiler.passes.sites.records import Reals, Site
 from qcompiler.precision import Precisions
 from qcompiler.session import Arrays, Feeds, Session
