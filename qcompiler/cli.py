@@ -15,9 +15,9 @@ from importlib import import_module
 from typing import Any
 
 from qcompiler.commands import VERBS
-from qcompiler.commands.logs import append_log
+from qcompiler.commands.logs import append_log, check_log
 from qcompiler.config import checked, nearest, read_environment, read_file
-from qcompiler.errors import ExitCode, QcompileError, UsageError
+from qcompiler.errors import ExitCode, ModelError, QcompileError, UsageError
 from qcompiler.interrupt import terminate_as_exception
 
 _USERS_ERRNO = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOSPC, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
@@ -94,8 +94,10 @@ def _run_verb(verb: str, words: list[str]) -> int:
         for note in notes:
             print(f"qcompile: note: {note}", file=sys.stderr)
     start = time.perf_counter()
+    check_log(settings, vars(args))
     append_log(settings, f"qcompile {verb} {' '.join(words)}\n")
-    status = _guarded(lambda: int(module.run(settings, args)), settings)
+    model = "" if hasattr(args, "other") else str(getattr(args, "model", ""))
+    status = _guarded(lambda: int(module.run(settings, args)), settings, model)
     silent = settings.get("quiet") or verb in ("targets", "passes", "show")
     if not silent and status in (ExitCode.OK, ExitCode.GATE):
         word = "PASSED" if status == ExitCode.OK else "FAILED"
@@ -126,16 +128,22 @@ def _settings(given: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     return {**(read_file(config) if config else {}), **environment, **flags}
 
 
-def _guarded(run: Callable[[], int], settings: dict[str, Any]) -> int:
-    """Run; what is not an error of the user's is a bug: one line, the traceback with -v or in the log file."""
+def _guarded(run: Callable[[], int], settings: dict[str, Any], model: str = "") -> int:
+    """Run; what is not an error of the user's is a bug: one line, the traceback with -v or in the log file.
+
+    Args:
+        model: The one model that the verb reads: what is wrong with a model is wrong with this one.
+    """
     try:
         with _hushed(loud=bool(settings.get("verbose"))):
             return run()
     except QcompileError as error:
+        if model and isinstance(error, ModelError) and not error.where:
+            error = type(error)(error.message, where=model, hint=error.hint)
         append_log(settings, f"error: {error}\n")
         if settings.get("verbose", 0) > 1:
             traceback.print_exc()
-        raise
+        raise error from error.__cause__
     except BrokenPipeError:
         raise
     except OSError as error:

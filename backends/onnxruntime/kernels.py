@@ -8,6 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from qcompiler.errors import ModelError
 from qcompiler.session import serialize_with_weights
 
 INTEGER_OPS = frozenset(
@@ -36,7 +37,11 @@ def count_kernels(model: ir.Model) -> dict[str, Any]:
         options.optimized_model_filepath = str(path)
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "optimized.data")
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
-        ort.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
+        try:
+            ort.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises many unrelated types
+            first = str(error).strip().split("\n")[0][:400]
+            raise ModelError(f"onnxruntime refuses the model: {first}") from error
         return _count(ir.load(path))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from qcompiler.bench.node_shapes import profile_nodes
 from qcompiler.bench.regions import fused_regions
 from qcompiler.bench.roofline import ASSUMPTIONS, SUPPOSED, Estimate, estimate
 from qcompiler.bundle import is_bundle
-from qcompiler.errors import UsageError
+from qcompiler.errors import ModelError, UsageError
 from qcompiler.evaluation.shared_inputs import feeds_for
 from qcompiler.manifest import FILE_NAME
 from qcompiler.reading import as_model
@@ -61,7 +63,8 @@ def run_bench(
     graphs = {path: as_model(path, any_domain=True) for path in (*files, *([graph] if graph else []))}
     source, feeds = _feeds(model, graphs[files[0]], options)
     threads = options.threads or 1
-    fitted = {path: feeds_for(item, feeds, str(path)) for path, item in graphs.items()}
+    giver = {"golden": "golden/0.inputs.npz"}.get(source, "the other model")
+    fitted = {path: feeds_for(item, feeds, str(path), giver) for path, item in graphs.items()}
     timings = measure(files, [fitted[path] for path in files], threads=threads, seconds=seconds)
     shapes = {name: array.shape for name, array in feeds.items()}
     estimates: tuple[tuple[Estimate, Estimate], ...] = ()
@@ -100,10 +103,18 @@ def _feeds(model: Path, graph: ir.Model, options: CompileOptions) -> tuple[str, 
         batches = open_source(options.calib, input_specs(graph), preprocess=options.preprocess, max_samples=1)
         return "calib", dict(next(iter(batches)))
     shapes = {name: profile[1] for name, profile in options.shapes.items()}
-    if golden.is_file() and not shapes:
-        with np.load(golden) as archive:
-            return "golden", decode_states({name: archive[name] for name in archive.files}, codes)
+    if golden.exists() and not shapes:
+        return "golden", decode_states(_golden(golden), codes)
     return "synthetic", dict(random_feeds(graph, batch=1, seed=options.seed, shapes=shapes or None)[0])
+
+
+def _golden(path: Path) -> Arrays:
+    try:
+        with np.load(path) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        hint = "compile again, or give --calib"
+        raise ModelError("the golden inputs are damaged", where=str(path), hint=hint) from error
 
 
 def _about_states(graphs: Mapping[Path, ir.Model], files: Sequence[Path]) -> tuple[str, ...]:

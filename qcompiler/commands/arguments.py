@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 from qcompiler.config import nearest
 from qcompiler.errors import UsageError
+
+DATA = ("preprocess", "max_samples")
+"""Options that say how samples are read."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,9 +67,19 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data(
-    parser: argparse._ArgumentGroup | argparse.ArgumentParser, without: str = "without it inputs are synthetic"
+    parser: argparse._ArgumentGroup | argparse.ArgumentParser,
+    without: str = "without it inputs are synthetic",
+    *,
+    several: bool = True,
+    made_up: bool = True,
 ) -> None:
-    """Where samples come from."""
+    """Where samples come from.
+
+    Args:
+        without: What the help says of a command without them.
+        several: More than one sample is read.
+        made_up: Inputs may be synthetic.
+    """
     parser.add_argument(
         "--calib",
         metavar="D",
@@ -74,6 +87,20 @@ def add_data(
         f"an image folder, or module:factory; {without}",
     )
     parser.add_argument("--preprocess", metavar="HOW", help="for image folders: imagenet, or mean,std")
-    parser.add_argument("--max-samples", metavar="N", help="read at most N samples")
-    parser.add_argument("--seed", metavar="N", help="seed of synthetic inputs (0)")
+    if several:
+        parser.add_argument("--max-samples", metavar="N", help="read at most N samples")
+    if made_up:
+        parser.add_argument("--seed", metavar="N", help="seed of synthetic inputs (0)")
     parser.add_argument("--threads", metavar="N", help="onnxruntime threads; 0 lets it choose")
+
+
+def check_data(args: argparse.Namespace, settings: Mapping[str, Any], names: Sequence[str] = DATA) -> None:
+    """That options on samples come with samples.
+
+    Raises:
+        UsageError: One of `names` stands on the command line, and there is no `calib`.
+    """
+    lost = next((name for name in names if hasattr(args, name)), "")
+    if lost and settings.get("calib") is None:
+        raise UsageError("is about the samples of --calib, and there are none", where=f"--{lost.replace('_', '-')}",
+                         hint="give --calib D, or leave it out")  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qcompiler.commands.arguments import Parser, add_data, add_shared
+from qcompiler.commands.arguments import Parser, add_data, add_shared, check_data
 from qcompiler.errors import ExitCode, UsageError
 
 OWN = ("against", "board", "seconds")
@@ -27,7 +27,7 @@ def parser() -> Parser:
     made.add_argument("--board", metavar="B", help="agx, nx, nano or nano-super; default all four")
     made.add_argument("--shape", metavar="IN:1x3x224x224", action="append", dest="shapes",
                       help="shape of an input, for synthetic inputs; repeatable")  # fmt: skip
-    add_data(made)
+    add_data(made, "one sample is taken; without it the golden ones of a bundle, else synthetic inputs", several=False)
     add_shared(made)
     return made
 
@@ -43,6 +43,9 @@ def run(settings: Mapping[str, Any], args: argparse.Namespace) -> int:
     if not boards:
         known = ", ".join(board.name for board in BOARDS)
         raise UsageError(f"unknown board {name!r}", where="--board", hint=f"one of {known}")
+    check_data(args, settings)
+    if hasattr(args, "shapes") and settings.get("calib") is not None:
+        raise UsageError("is for synthetic inputs, and --calib gives real ones", where="--shape", hint="leave one out")
     against = getattr(args, "against", None)
     options = to_options(settings)
     found = run_bench(Path(args.model), None if against is None else Path(against), options, boards,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qcompiler.commands.arguments import Parser, add_data, add_shared
+from qcompiler.commands.arguments import Parser, add_data, add_shared, check_data
 from qcompiler.errors import ExitCode
 
 OWN = ("samples",)
@@ -36,6 +36,7 @@ def run(settings: Mapping[str, Any], args: argparse.Namespace) -> int:
     from qcompiler.api import certify
     from qcompiler.config import count, to_options
 
+    check_data(args, settings)
     options = to_options(settings)
     found = certify(
         Path(args.model), Path(args.other), options.calib, samples=count(args.samples, "--samples"),

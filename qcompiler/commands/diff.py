@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qcompiler.commands.arguments import Parser, add_data, add_shared
+from qcompiler.commands.arguments import Parser, add_data, add_shared, check_data
 from qcompiler.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def parser() -> Parser:
     made.add_argument("--format", metavar="F", default=None, help="text (default), json, md or html")
     made.add_argument("--target", metavar="T", help="whose rules lint; default that of a bundle, else orin")
     made.add_argument("-o", "--output", dest="output_file", metavar="FILE", default=None, help="write there instead")
-    add_data(made)
+    made.add_argument("--force", action="store_true", help="replace an existing output")
+    add_data(made, "both models run on these samples", made_up=False)
     add_shared(made)
     return made
 
@@ -49,14 +51,28 @@ def run(settings: Mapping[str, Any], args: argparse.Namespace) -> int:
     form = args.format or ("json" if settings.get("json") else "text")
     if form not in FORMATS:
         raise UsageError(f"unknown format {form!r}", where="--format", hint=f"one of {', '.join(FORMATS)}")
+    if form != "json" and hasattr(args, "json"):
+        raise UsageError(f"asks for another format than --format {form}", where="--json", hint="leave one out")
+    check_data(args, settings)
+    if args.quant_only and hasattr(args, "calib"):
+        raise UsageError("the models are not run for --quant-only", where="--calib", hint="leave one out")
     options = _options(settings, args)
+    places = [Path(args.model), Path(args.other)]
+    output = None if args.output_file is None else Path(args.output_file)
     from qcompiler.diffing.compare import compare_sides
     from qcompiler.diffing.sides import read_side
+    from qcompiler.output_files import check_files, write_whole
 
-    found = compare_sides(read_side(Path(args.model)), read_side(Path(args.other)), options)
-    if args.output_file is not None:
-        with Path(args.output_file).open("w", encoding="utf-8") as file:
-            _write(found, form, file, verbose=bool(settings.get("verbose")))
+    if output is not None:
+        check_files([output], places, force=bool(settings.get("force")))
+    first, second = (read_side(place) for place in places)
+    if options.samples is not None and (first.model is None or second.model is None):
+        raise UsageError("a plan alone can't be run", where="--calib", hint="leave it out, or compare bundles")
+    found = compare_sides(first, second, options)
+    if output is not None:
+        text = io.StringIO()
+        _write(found, form, text, verbose=bool(settings.get("verbose")))
+        write_whole(output, text.getvalue().encode())
     elif not settings.get("quiet"):
         _write(found, form, sys.stdout, verbose=bool(settings.get("verbose")))
     if found.fails and form == "text":

@@ -22,6 +22,24 @@ def log_diagnostics(diagnostics: Iterable[Diagnostic], settings: Mapping[str, An
     append_log(settings, "".join(f"{item}\n" for item in found))
 
 
+def check_log(settings: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """That the log does not go into what the command reads or writes.
+
+    Args:
+        given: The command's arguments by name.
+
+    Raises:
+        UsageError: It is one of them.
+    """
+    if not settings.get("log_file"):
+        return
+    log = Path(settings["log_file"]).resolve()
+    values = [value for name, value in given.items() if name != "log_file"]
+    words = [word for value in values for word in (value if isinstance(value, list) else [value])]
+    if any(isinstance(word, str) and word and Path(word).resolve() == log for word in words):
+        raise UsageError("is another file of this command", where="--log-file", hint="name a file of its own")
+
+
 def append_log(settings: Mapping[str, Any], text: str) -> None:
     """Append to the log file, where one was asked for.
 

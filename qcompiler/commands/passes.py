@@ -32,6 +32,8 @@ def run(settings: Mapping[str, Any], args: argparse.Namespace) -> int:
     Raises:
         QcompileError: As `load_model`.
     """
+    if args.explain is None and hasattr(args, "target"):
+        raise UsageError("the list of passes is that of all targets", where="--target", hint="give --explain MODEL")
     if args.explain is not None:
         return _explain(Path(args.explain), settings)
     from qcompiler.registry import find_pass, pass_names

@@ -70,7 +70,7 @@ def run(settings: Mapping[str, Any], args: argparse.Namespace) -> int:
         QcompileError: As `measure_sensitivity` and `keep_layers`; a bad option, a file that exists or can't be written.
     """
     from qcompiler.config import to_options
-    from qcompiler.sensitivity.files import check_files
+    from qcompiler.output_files import check_files
     from qcompiler.sensitivity.keep import check_keep
     from qcompiler.sensitivity.result import METRICS
 
@@ -79,8 +79,7 @@ def run(settings: Mapping[str, Any], args: argparse.Namespace) -> int:
         raise UsageError("no such file" if not source.exists() else "is not a file", where=str(source))
     unit, metric = _word(args, "by", ("node", "group")), _word(args, "metric", METRICS)
     samples = int(_number(args, "samples", 8, least=1))
-    write = Path(args.write) if hasattr(args, "write") else None
-    plot = Path(args.plot) if hasattr(args, "plot") else None
+    write, plot = _file(args, "write"), _file(args, "plot")
     share = _number(args, "share", None, least=0.0, most=1.0)
     count = _number(args, "count", None, least=1)
     bits = str(settings.get("bits", "w8a8"))
@@ -89,7 +88,7 @@ def run(settings: Mapping[str, Any], args: argparse.Namespace) -> int:
         raise UsageError("says what to write, and nothing is written", where=f"--{lost}", hint="give --write FILE")
     if write is not None:
         keep = check_keep(keep, bits, write)
-    check_files([file for file in (write, plot) if file is not None], source, force=bool(settings.get("force")))
+    check_files([file for file in (write, plot) if file is not None], [source], force=bool(settings.get("force")))
     if plot is not None:
         _check_plot(plot)
     from qcompiler.progress import for_stream
@@ -114,9 +113,9 @@ def _finish(
 ) -> None:  # fmt: skip
     """Files, then the screen."""
     from qcompiler.commands.logs import log_diagnostics
+    from qcompiler.output_files import write_whole
     from qcompiler.report import encode
     from qcompiler.sensitivity.document import sensitivity_document
-    from qcompiler.sensitivity.files import write_whole
     from qcompiler.sensitivity.keep import FLOAT, compile_line, file_text
 
     written = None
@@ -147,6 +146,13 @@ def _finish(
               f"{compile_line(found, options, str(written['option']), str(write))}")  # fmt: skip
     if plot is not None:
         print(f"{'' if written else chr(10)}{plot}: figure")
+
+
+def _file(args: argparse.Namespace, name: str) -> Path | None:
+    text = getattr(args, name, None)
+    if text == "":
+        raise UsageError("expected the name of a file", where=f"--{name}")
+    return None if text is None else Path(text)
 
 
 def _word(args: argparse.Namespace, name: str, known: Sequence[str]) -> str:

@@ -36,6 +36,8 @@ def run(settings: Mapping[str, Any], args: argparse.Namespace) -> int:
     """
     if not args.stable:
         raise UsageError("say in which form", hint="--stable is the one there is")
+    if settings.get("json"):
+        raise UsageError("a model as text has no JSON form", where="--json", hint="leave it out")
     from qcompiler.diffing.stable_text import stable_text
 
     for line in stable_text(Path(args.model)):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qcompiler.commands.arguments import Parser, add_data, add_shared
+from qcompiler.commands.arguments import Parser, add_data, add_shared, check_data
 from qcompiler.errors import ExitCode
 
 
@@ -29,6 +29,7 @@ def run(settings: Mapping[str, Any], args: argparse.Namespace) -> int:
     from qcompiler.api import verify
     from qcompiler.config import to_options
 
+    check_data(args, settings, ("preprocess",))  # without samples --max-samples says how many are made up
     options = to_options({key: value for key, value in settings.items() if key not in ("min_sqnr", "min_cosine")})
     found = verify(
         Path(args.model), Path(args.other), calibration=options.calib, preprocess=options.preprocess,

@@ -77,8 +77,11 @@ def _read_bundle(folder: Path) -> Side:
         raise UsageError("this folder is no bundle", where=str(folder), hint="name an .onnx file in it")
     if not (folder / "model.onnx").is_file():
         raise ModelError("the bundle has no model.onnx", where=str(folder), hint="compile again")
-    plan = folder / "plan.json"
+    plan, manifest = folder / "plan.json", json.loads((folder / FILE_NAME).read_bytes())
+    for key in ("options", "calibration", "versions", "source"):
+        if not isinstance(manifest.get(key, {}), dict):
+            raise ModelError(f"{key!r} is no table", where=str(folder / FILE_NAME), hint="compile again")
     return Side(
         str(folder), load_model(folder / "model.onnx", any_domain=True),
-        QuantPlan.load(plan) if plan.is_file() else None, json.loads((folder / FILE_NAME).read_bytes()),
+        QuantPlan.load(plan) if plan.is_file() else None, manifest,
     )  # fmt: skip

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.errors import ModelError
 from qcompiler.lfs_pointer import read_pointer
 from qcompiler.reading import parse_with_spans
 
@@ -39,7 +40,11 @@ def stable_text(path: Path) -> Iterator[str]:
 
         def weigh(tensor: onnx.TensorProto) -> str:
             span = spans.get(tensor.name) if not tensor.HasField("raw_data") else None
-            return _tensor(tensor, None if span is None else data[span[0] : span[1]])
+            try:
+                return _tensor(tensor, None if span is None else data[span[0] : span[1]])
+            except (ValueError, TypeError) as error:
+                raise ModelError("its content does not fit its type and shape", where=f"{path}: tensor {tensor.name!r}",
+                                 hint="the file is damaged; download or export it again") from error  # fmt: skip
 
         yield f"ir_version {proto.ir_version}"
         for item in sorted(proto.opset_import, key=lambda item: item.domain):

@@ -45,11 +45,11 @@ class Pairing:
         """Equal names first, then the rest in order where type and shape can be equal; inner values by name.
 
         Raises:
-            UsageError: An input of the candidate, or every output, finds no partner, or an input has another type in
-                the two.
+            UsageError: An input of the candidate, or every output, finds no partner, or an input has another type
+                or shape in the two.
         """
         inputs = _pair(reference.graph.inputs, candidate.graph.inputs)
-        _check_types(reference, candidate, inputs)
+        _check_inputs(reference, candidate, inputs)
         fed = {theirs for _, theirs in inputs}
         initialized = set(candidate.graph.initializers)
         for name in _names(candidate.graph.inputs):
@@ -74,13 +74,21 @@ def common_values(reference: ir.Model, candidate: ir.Model, wanted: set[str] | N
     )  # fmt: skip
 
 
-def _check_types(reference: ir.Model, candidate: ir.Model, pairs: Iterable[tuple[str, str]]) -> None:
-    ours, theirs = ({value.name: value.dtype for value in model.graph.inputs} for model in (reference, candidate))
+def _check_inputs(reference: ir.Model, candidate: ir.Model, pairs: Iterable[tuple[str, str]]) -> None:
+    ours, theirs = ({value.name: value for value in model.graph.inputs} for model in (reference, candidate))
     for name, other in pairs:
-        first, second = ours[name], theirs[other]
-        if first is not None and second is not None and first != second and not {first, second} <= _FLOATS:
-            raise UsageError(f"the input {name!r} is {first.name.lower()} in the first model and "
-                             f"{second.name.lower()} in the second")  # fmt: skip
+        one, two = ours[name], theirs[other]
+        typed = one.dtype is not None and two.dtype is not None
+        if typed and one.dtype != two.dtype and not (_is_float(one) and _is_float(two)):
+            words = f"{_word(one.dtype)} in the first model and {_word(two.dtype)} in the second"
+            raise UsageError(f"the input {name!r} is {words}")
+        if not _shapes_may_match(one, two):
+            raise UsageError(f"the input {name!r} has the shape {one.shape} in the first model and {two.shape} in the "
+                             "second")  # fmt: skip
+
+
+def _word(dtype: ir.DataType | None) -> str:
+    return "" if dtype is None else dtype.name.lower()
 
 
 def _pair(first: Iterable[ir.Value], second: Iterable[ir.Value]) -> list[tuple[str, str]]:
@@ -98,6 +106,10 @@ def _may_match(first: ir.Value, second: ir.Value) -> bool:
     known = first.dtype is not None and second.dtype is not None
     if known and first.dtype != second.dtype and not (_is_float(first) and _is_float(second)):
         return False
+    return _shapes_may_match(first, second)
+
+
+def _shapes_may_match(first: ir.Value, second: ir.Value) -> bool:
     if first.shape is None or second.shape is None:
         return True
     sizes = zip(first.shape, second.shape, strict=False)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.errors import ModelError
 from qcompiler.evaluation.accumulate import Fidelity
 from qcompiler.evaluation.compare import Comparison
 from qcompiler.evaluation.pairing import Pairing
@@ -44,11 +45,14 @@ def run_comparisons(
 
     Raises:
         ModelError: onnxruntime refuses a model.
+        CalibrationError: A model fails on a batch.
     """
-    sessions = {
-        name: Session(model, _layers_of(name, pairings), threads=threads, optimize=name not in plain)
-        for name, model in models.items()
-    }
+    sessions = {}
+    for name, model in models.items():
+        try:
+            sessions[name] = Session(model, _layers_of(name, pairings), threads=threads, optimize=name not in plain)
+        except ModelError as error:
+            raise ModelError(error.message, where=error.where or f"the {name}") from error
     widths = {name: _float_inputs(model) for name, model in models.items()}
     renamed = {theirs: pairing.inputs for _, theirs, pairing in pairings.values()}
     tallies = {
@@ -57,7 +61,7 @@ def run_comparisons(
     for batch in batches:
         rows = _rows(batch)
         results = {
-            name: session.run(_feeds(session, batch, renamed.get(name), widths[name]))
+            name: session.run_sample(_feeds(session, batch, renamed.get(name), widths[name]))
             for name, session in sessions.items()
         }
         for name, (ours, theirs, _) in pairings.items():

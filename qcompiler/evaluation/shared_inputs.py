@@ -10,13 +10,14 @@ from qcompiler.session import Arrays, Feeds
 from qcompiler.state_codes import Array, encode_states, states_in_codes, with_float_states
 
 
-def feeds_for(model: ir.Model, feeds: Feeds, where: str) -> Arrays:
+def feeds_for(model: ir.Model, feeds: Feeds, where: str, giver: str = "the other model") -> Arrays:
     """The inputs that `model` takes, out of `feeds`: states that it carries as codes rounded to them, floats in the
     width that it takes.
 
     Args:
         feeds: States are floats in them, whatever the models take.
         where: The model, for messages.
+        giver: What the feeds are made for, for messages.
 
     Raises:
         UsageError: An input is missing, or of another type or shape.
@@ -25,22 +26,22 @@ def feeds_for(model: ir.Model, feeds: Feeds, where: str) -> Arrays:
     found = {}
     for spec in input_specs(model):
         if spec.name not in coded:
-            raise UsageError(f"has the input {spec.name!r}, which the other model lacks", where=where,
+            raise UsageError(f"has the input {spec.name!r}, which {giver} lacks", where=where,
                              hint=f"the inputs are {', '.join(feeds)}")  # fmt: skip
-        found[spec.name] = _fitted(coded[spec.name], spec, where)
+        found[spec.name] = _fitted(coded[spec.name], spec, where, giver)
     return found
 
 
-def _fitted(array: Array, spec: InputSpec, where: str) -> Array:
+def _fitted(array: Array, spec: InputSpec, where: str, giver: str) -> Array:
     if array.dtype != spec.dtype and {array.dtype.kind, spec.dtype.kind} != {"f"}:
-        message = f"takes the input {spec.name!r} as {spec.dtype}, the other model as {array.dtype}"
+        message = f"takes the input {spec.name!r} as {spec.dtype}, {giver} as {array.dtype}"
         raise UsageError(message, where=where)
     fits = not spec.ranked or (
         len(spec.shape) == array.ndim
         and all(not isinstance(dim, int) or dim == size for dim, size in zip(spec.shape, array.shape, strict=True))
     )
     if not fits:
-        raise UsageError(f"takes {spec}, and the other model {list(array.shape)}", where=where)
+        raise UsageError(f"takes {spec}, and {giver} {list(array.shape)}", where=where)
     return array.astype(spec.dtype, copy=False)
 
 

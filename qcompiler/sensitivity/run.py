@@ -73,6 +73,9 @@ def measure_sensitivity(
     progress.phase("read")
     model = given.clone() if isinstance(given, ir.Model) else load_model(Path(given))
     refuse_bfloat16(model)
+    if not model.graph.inputs:
+        raise UnsupportedError("the model has no inputs, its outputs are constants", where=where or None,
+                               hint="nothing to measure")  # fmt: skip
     model, _ = Pipeline([NameEverything()]).run(model)
     source = open_set(options.calib, model, options, log)
     if not any(is_float(output) for output in model.graph.outputs):
