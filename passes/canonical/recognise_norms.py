@@ -164,7 +164,7 @@ def _match(root: ir.Node) -> _Norm | str:
     if squared is None or square is None:
         return "no square under the mean"
     inner = [square, variance, *([shifted] if shifted is not None else []), root]
-    centered = producer(squared, "Sub")
+    centered = producer(behind_casts(squared), "Sub")
     mean = producer(centered.inputs[1], "ReduceMean") if centered is not None else None
     data = squared
     is_centered = False
@@ -174,7 +174,7 @@ def _match(root: ir.Node) -> _Norm | str:
         and centered.inputs[0] is not None
         and (behind_casts(mean.inputs[0]) is behind_casts(centered.inputs[0]) and reduction_axes(mean) == axes)
     ):
-        inner = [mean, centered, *inner]
+        inner = [mean, centered, *_casts_behind(centered, squared), *inner]
         data, is_centered = centered.inputs[0], True
     found = _Norm(data, axes, float(split[1]), is_centered, root.outputs[0], inner)
     statistics = list(found.inner)
@@ -219,6 +219,15 @@ def _copied(nodes: list[ir.Node], fresh: FreshNames) -> dict[ir.Value, ir.Node]:
         anchor.graph.insert_after(anchor, copy)
         made[value], anchor = copy, copy
     return made
+
+
+def _casts_behind(node: ir.Node, value: ir.Value) -> list[ir.Node]:
+    """The Casts from a node's output to the value: torch centres in float16 and squares in float32."""
+    found: list[ir.Node] = []
+    while value is not node.outputs[0] and (cast := producer(value, "Cast")) is not None and cast.inputs[0] is not None:
+        found.insert(0, cast)
+        value = cast.inputs[0]
+    return found
 
 
 def _squared(value: ir.Value | None) -> tuple[ir.Value | None, ir.Node | None]:
@@ -330,9 +339,7 @@ def _absorb_affine(found: _Norm) -> None:
 def _narrow(found: _Norm, casts: list[ir.Node]) -> bool:
     """float16 -> Cast -> statistics in float32 -> Cast -> float16: the operator does that by itself."""
     source = behind_casts(found.data)
-    return (
-        bool(casts) and source is not None and source is not found.data and source.dtype == casts[-1].outputs[0].dtype
-    )
+    return bool(casts) and source is not None and source.dtype == casts[-1].outputs[0].dtype
 
 
 def _per_channel(value: ir.Value | None, data: ir.Value) -> bool:

@@ -82,6 +82,19 @@ def test_statistics_in_float32_around_float16() -> None:
     assert largest_error(source, result, random_feeds(source)) < 2e-3  # units in the last place of float16
 
 
+def test_centred_in_float16_and_squared_in_float32() -> None:
+    """torch's TorchScript exporter below opset 17; without the mean it would be an RMSNorm with a bias behind."""
+    narrow = TORCH.replace("Pow(d, two)", "Pow(c, two)").replace("Div(d, s)", "Div(c, s)")
+    narrow = narrow.replace("sq = ", "c = Cast<to = 1>(d)\n  sq = ")
+    narrow = narrow.replace("ng = Mul(n, g)", "h = Cast<to = 10>(n)\n  ng = Mul(h, gh)")
+    body = "gh = Cast<to = 10>(g)\n  bh = Cast<to = 10>(b)\n  " + narrow.replace("Add(ng, b)", "Add(ng, bh)")
+    source = model_of(body, "float16[N, 3, 4] y")
+    source.graph.inputs[0].dtype = ir.DataType.FLOAT16
+    result = normalized(source, canonical=True)
+    assert ops_of(result) == ["LayerNormalization"]
+    assert largest_error(source, result, random_feeds(source)) < 4e-3  # the mean is rounded to float16 in the source
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
