@@ -37,6 +37,7 @@ TABLE: dict[str, str] = {
     "drop-unused": "qcompiler.passes.cleanup.drop_unused:DropUnused",
     "merge-equal-nodes": "qcompiler.passes.cleanup.merge_equal_nodes:MergeEqualNodes",
     "settle-shapes": "qcompiler.passes.normalize.settle_shapes:SettleShapes",
+    "plain-einsum": "qcompiler.passes.normalize.plain_einsum:PlainEinsum",
     "plain-gather": "qcompiler.passes.normalize.plain_gather:PlainGather",
     "plain-gemm": "qcompiler.passes.normalize.plain_gemm:PlainGemm",
     "group-factors": "qcompiler.passes.recurrence.group_factors:GroupFactors",

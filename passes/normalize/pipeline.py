@@ -14,6 +14,7 @@ from qcompiler.passes.normalize.inline_branches import InlineBranches
 from qcompiler.passes.normalize.inline_functions import InlineFunctions
 from qcompiler.passes.normalize.lift_constants import LiftConstants
 from qcompiler.passes.normalize.name_everything import NameEverything
+from qcompiler.passes.normalize.plain_einsum import PlainEinsum
 from qcompiler.passes.normalize.plain_gather import PlainGather
 from qcompiler.passes.normalize.plain_gemm import PlainGemm
 from qcompiler.passes.normalize.settle_shapes import SettleShapes
@@ -38,6 +39,7 @@ def normalize_passes(opset: int, native_ops: frozenset[str] = COMMON_OPS) -> tup
         ConvertOpset(opset),
         LiftConstants(),  # constants that the new forms brought
         NameEverything(),
+        PlainEinsum(),
         PlainGemm(),
         PlainGather(),
         DropNoOps(),  # weights behind Identity come free without a copy
