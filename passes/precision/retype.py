@@ -15,6 +15,8 @@ from qcompiler.passes.precision.slots import is_carried, slots_of
 HALF: Final = ir.DataType.FLOAT16
 FLOAT: Final = ir.DataType.FLOAT
 
+_LIKE: Final = frozenset({"EyeLike", "RandomNormalLike", "RandomUniformLike"})
+"""Operators that take a shape from an operand, and a type unless an attribute names one."""
 _MOVES: Final = LAYOUT_OPS | frozenset(
     {"Slice", "Split", "Gather", "GatherElements", "GatherND", "Concat", "Expand", "Tile", "Pad", "DepthToSpace",
      "SpaceToDepth", "QuantizeLinear", "Shape", "Size", "IsNaN", "IsInf"}
@@ -100,6 +102,9 @@ class Retyper:
         result = node.outputs[0]
         if node.op_type == "Cast" and result.dtype == FLOAT:
             node.attributes["to"] = ir.AttrInt64("to", int(wanted))
+            _set_type(result, wanted)
+        elif node.op_type in _LIKE and result.dtype == FLOAT:  # without the attribute they follow their operand
+            node.attributes["dtype"] = ir.AttrInt64("dtype", int(wanted))
             _set_type(result, wanted)
         elif node.op_type == "DequantizeLinear" and node.inputs[1] is not None:
             _set_type(result, node.inputs[1].dtype)

@@ -265,3 +265,15 @@ def test_fractions_of_large_numbers_stay_float32() -> None:
     )  # fmt: skip
     reasons = {node.name: reason for node, reason in sensitive_nodes(model).items()}
     assert reasons == dict.fromkeys(("turns", "places", "whole", "part"), "fraction")
+
+
+@pytest.mark.parametrize("attribute", ["", "<dtype = 1>"])
+def test_an_identity_matrix_has_the_carried_type(attribute: str) -> None:
+    """XLNet's relative attention masks the diagonal so."""
+    model = model_of(f"m (float[4, 4] x) => (float[4, 4] y) {{ e = EyeLike{attribute}(x) y = Sub(x, e) }}")
+    result = model.clone()
+    CarryFloat16().run(result)
+    assert_strongly_typed(result)
+    assert types_of(result)["EyeLike_0"] == HALF
+    feeds = {"x": np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)}
+    assert relative_difference(model, result, feeds) < 2e-3
