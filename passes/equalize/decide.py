@@ -33,7 +33,7 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "repq": ("repq",),
     "bounded_fold": ("bounded_fold",),
 }
-JOINT = frozenset({"os_plus"})
+JOINT = frozenset({"auto", "os_plus"})
 """Methods whose parameters are chosen where all readers of a norm work together, behind attention or behind a gate."""
 WORTH = 0.9
 """A site is rewritten where its readers lose a tenth of their error, and with added nodes only where they lose half."""

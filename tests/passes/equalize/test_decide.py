@@ -69,14 +69,14 @@ def test_nodes_are_added_only_where_the_outputs_need_them() -> None:
     high = decide(model, TARGET, FEEDS, threads=1, goal=-100.0)
     assert high.facts["taken"] in ("none", "no_nodes") and high.facts["added_nodes"] == 0
     low = decide(model, TARGET, FEEDS, threads=1, goal=1000.0)
-    sqnr = low.facts["sqnr"]
+    sqnr = low.facts["sqnr_tuned"]
     assert sqnr[low.facts["taken"]] == pytest.approx(max(sqnr.values()), abs=1.5)
     assert low.facts["taken"] != "none"
 
 
 def test_attention_is_judged_jointly_where_the_method_asks_for_it() -> None:
     model = planted(canonical(vit(1)))
-    for method, loss in (("os_plus", "joint"), ("auto", "readers")):
+    for method, loss in (("os_plus", "joint"), ("auto", "joint"), ("smooth", "readers")):
         sites = decide(model, TARGET, FEEDS, method=method, threads=1).facts["sites"]  # type: ignore[arg-type]
         judged = {name: item["loss"] for name, item in sites.items()}
         assert judged == dict.fromkeys(judged, "readers") | {"n_0": loss}
