@@ -52,6 +52,7 @@ POLICIES: Mapping[str, Mapping[Kind, tuple[str, ...]]] = {
     "activations": {Kind.NORM: METHODS["auto"], Kind.ACTIVATION: METHODS["auto"]},
 }
 """What is tried in turn, with the methods that may add nodes by kind of site."""
+BUT_VALUES = "_but_values"
 Parameters = dict[str, ShiftScale]
 
 
@@ -74,6 +75,7 @@ def decide(
     goal: float = 25.0,
     share: float = 0.1,
     zero_points: bool = False,
+    full: bool = False,
     threads: int = 0,
     progress: Callable[[], None] = lambda: None,
 ) -> Decision:
@@ -83,6 +85,10 @@ def decide(
     those that add no node, and, as long as the outputs stay below `goal` dB, with those that do (the scale of a
     residual edge, activation functions). What costs more is taken only where the outputs gain enough; where nothing
     gains, nothing is rewritten.
+
+    The full search then chooses once more for the sites taken, on tensors that carry the errors of all layers in front,
+    quantized behind these rewrites, and by the float product of the same tensors (OS+'s forward order, in two rounds in
+    place of layer by layer, which would run the model once for each); that is kept only where the outputs gain.
 
     Args:
         model: In canonical form; left as it is.
@@ -104,17 +110,22 @@ def decide(
     shown = [feed for index, feed in enumerate(feeds) if index % EVERY != EVERY - 1] if apart else feeds
     rows = sample_each(model, sites, [shown, judges] if apart else [shown], threads=threads)
     seen, others = rows[0], rows[-1]
-    choices: dict[str, Choice] = {}
     joint = JointLosses(model, sites if method in JOINT else (), judges, precisions, threads=threads)
-    for site in sites:
-        found = choose(
-            site, seen[site.name], others[site.name].rows, METHODS[method], precisions,
-            str(source_of(site.value).name) in one_sided,
-        )  # fmt: skip
-        if loss := joint.of(site):
-            found = choose_jointly(site, seen[site.name], found, METHODS[method], precisions, loss)
-        choices[site.name] = found
-        progress()
+
+    def chosen_on(seen: Mapping[str, Rows], others: Mapping[str, Rows]) -> dict[str, Choice]:
+        choices: dict[str, Choice] = {}
+        for site in sites:
+            found = choose(
+                site, seen[site.name], others[site.name].rows, METHODS[method], precisions,
+                str(source_of(site.value).name) in one_sided,
+            )  # fmt: skip
+            if loss := joint.of(site):
+                found = choose_jointly(site, seen[site.name], found, METHODS[method], precisions, loss)
+            choices[site.name] = found
+            progress()
+        return choices
+
+    choices = chosen_on(seen, others)
     tried = {name: _pick(sites, choices, METHODS[method], nodes) for name, nodes in POLICIES.items()}
     free = _with_and_without_values(sites, {"no_nodes": tried["no_nodes"]})
     costly = {name: made for name, made in tried.items() if POLICIES[name] and not _same(made, tried["no_nodes"])}
@@ -137,6 +148,16 @@ def decide(
                 if measured[name].gains(measured[best], GAIN_NODES if best == "none" or best in free else GAIN):
                     best = name
             progress()
+        if full and best != "none":
+            opened = trials.opened(tried[best], measured[best].power)
+            noisy = sample_each(model, sites, [shown, judges] if apart else [shown], threads=threads, opened=opened)
+            again = chosen_on(noisy[0], noisy[-1])
+            picked = _pick(sites, again, METHODS[method], POLICIES[best.removesuffix(BUT_VALUES)])
+            name = f"{best}_forward"
+            tried[name] = {site: made for site, made in picked.items() if site in tried[best]}
+            measured |= trials.measure({best: tried[best], name: tried[name]})
+            if measured[name].gains(measured[best], 0.0):
+                best, (seen, others), choices = name, (noisy[0], noisy[-1]), again
     taken = tried.get(best, {})
     parameters = taken
     if apart:
@@ -194,7 +215,7 @@ def _with_and_without_values(sites: Sequence[Site], tried: Mapping[str, Paramete
         if made:
             found[name] = made
         if others and len(others) < len(made):
-            found[f"{name}_but_values"] = others
+            found[name + BUT_VALUES] = others
     return found
 
 

@@ -72,6 +72,7 @@ def equalize(
             method=method,
             float_nodes=frozenset(nodes_kept_float(model, options)), precisions=node_precisions(model, options),
             goal=options.goal_sqnr, share=options.float_share, zero_points=options.zero_points == "auto",
+            full=options.search == "full",
             threads=options.threads,
             progress=lambda: progress.advance(1),
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,13 +12,15 @@ from qcompiler.calibration.inputs import input_specs
 from qcompiler.calibration.masks import drop_padding, find_mask, masked_axes, padding, symbolic_shape
 from qcompiler.passes.quant.select_sites import source_of
 from qcompiler.passes.sites.records import Channels, Kind, Reals, Site
-from qcompiler.session import Feeds, Session
+from qcompiler.session import Arrays, Feeds, Session
 
 PERCENTILE = 99.5
 ROWS = 512
 """Rows kept of each site, over all samples."""
 TENSORS_AT_ONCE = 64
 """Tensors that one forward pass returns."""
+Opened: TypeAlias = Callable[[Sequence[str]], Callable[[Feeds], Arrays]]
+"""Names of tensors to what gives them for a sample."""
 Seen: TypeAlias = tuple[ir.Value, int, int, Channels | None]
 """A tensor, the count and the axis of its channels, and which of them (None: all)."""
 
@@ -86,9 +88,19 @@ def sample_rows(model: ir.Model, sites: Sequence[Site], feeds: Sequence[Feeds], 
 
 
 def sample_each(
-    model: ir.Model, sites: Sequence[Site], sets: Sequence[Sequence[Feeds]], *, threads: int = 0
+    model: ir.Model,
+    sites: Sequence[Site],
+    sets: Sequence[Sequence[Feeds]],
+    *,
+    threads: int = 0,
+    opened: Opened | None = None,
 ) -> list[dict[str, Rows]]:
-    """The same for several sets of samples."""
+    """The same for several sets of samples.
+
+    Args:
+        opened: What runs a model that has the tensors under the same names; None for the model itself.
+    """
+    run_sample = opened or (lambda names: Session(model, names, threads=threads).run_sample)
     inputs = input_specs(model)
     mask = find_mask(inputs)
     tensors: dict[str, Seen] = {site.name: (site.value, site.channels, site.axis, None) for site in sites}
@@ -98,11 +110,11 @@ def sample_each(
     names = list(tensors)
     for first in range(0, len(names), TENSORS_AT_ONCE):
         part = names[first : first + TENSORS_AT_ONCE]
-        session = Session(model, part, threads=threads)
+        run = run_sample(part)
         for rows, feed, count in (
             (rows, feed, len(feeds)) for rows, feeds in zip(found, sets, strict=True) for feed in feeds
         ):
-            outputs = session.run_sample(feed)
+            outputs = run(feed)
             real = padding(feed, mask)
             for name in part:
                 value, channels, axis, taken = tensors[name]

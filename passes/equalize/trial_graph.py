@@ -81,8 +81,9 @@ def add_behind(node: ir.Node, form: Sequence[int], names: FreshNames) -> str:
 def _add(node: ir.Node, offset: ir.Value, names: FreshNames) -> None:
     value, graph = node.outputs[0], node.graph
     assert isinstance(graph, ir.Graph)
-    output = names(f"{value.name}/moved")
-    add = make_node("Add", [value, offset], output=output, dtype=value.dtype, shape=value.shape)
+    name, value.name = str(value.name), names(f"{value.name}/unmoved")
+    label = names(f"{node.name}/moved")
+    add = make_node("Add", [value, offset], output=name, dtype=value.dtype, shape=value.shape, name=label)
     value.replace_all_uses_with(add.outputs[0], replace_graph_outputs=True)
     add.replace_input_with(0, value)
     graph.insert_after(node, add)

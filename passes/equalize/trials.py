@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -15,7 +15,7 @@ from qcompiler.calibration.runner import calibrate
 from qcompiler.calibration.thresholds import least_error_threshold
 from qcompiler.graph import LAYOUT_OPS, FreshNames, constant_array
 from qcompiler.passes.equalize.fold_shift_scale import ShiftScale
-from qcompiler.passes.equalize.sample_rows import Rows, input_axis, values_of
+from qcompiler.passes.equalize.sample_rows import Opened, Rows, input_axis, values_of
 from qcompiler.passes.equalize.trial_graph import add_behind, add_input, free_zero_point, surround
 from qcompiler.passes.equalize.trial_weights import moved_by, rounded_weights
 from qcompiler.passes.quant.choose_ranges import FEWEST_SAMPLES, POWERS, candidates
@@ -28,7 +28,7 @@ from qcompiler.passes.quant.zero_points import choose_zero_points, may_be_one_si
 from qcompiler.passes.sites.records import Kind, Reals, Site
 from qcompiler.plan import QuantPlan
 from qcompiler.precision import ALL_8_BITS, Precisions
-from qcompiler.session import Arrays, Feeds
+from qcompiler.session import Arrays, Feeds, Session
 from qcompiler.target import Target
 
 TOLD_APART = 0.3
@@ -118,7 +118,7 @@ class Trials:
         zero_points: bool = False,
         threads: int = 0,
     ) -> None:
-        self._model, self._target, self._seen, self._goal = model, target, seen, goal
+        self._model, self._target, self._seen, self._goal, self._threads = model, target, seen, goal, threads
         self._float_nodes, self._precisions = float_nodes, precisions
         self._heads: dict[str, tuple[int, ...]] = {}
         self._sites = {site.name: site for site in sites}
@@ -167,6 +167,16 @@ class Trials:
         return {
             name: self._measured(trials[name], power, second[name, power]) for name, power in best
         }
+
+    def opened(self, parameters: Mapping[str, ShiftScale], power: float) -> Opened:
+        """The model with these rewrites and everything quantized by this rule, under the names of the float model."""
+        trial = self._trial(parameters)
+
+        def opened(names: Sequence[str]) -> Callable[[Feeds], Arrays]:
+            session = Session(trial.session.graph, names, threads=self._threads)
+            return lambda sample: session.run(trial.session.feed(sample, self._every, trial.scales[power]))
+
+        return opened
 
     def _measured(self, trial: Trial, power: float, levels: Sequence[float]) -> Measured:
         judged = fmean(levels)

@@ -50,6 +50,8 @@ class SwitchedModel:
         prepare: Callable[[ir.Model], Arrays] = lambda switched: {},
     ) -> None:
         switched, self._switches, self._scales = _with_switches(model, plan)
+        self.graph = switched
+        """With the inputs that `feed` fills."""
         inputs, outputs = ([str(value.name) for value in ends] for ends in (model.graph.inputs, model.graph.outputs))
         self.states = frozenset(next_values(inputs, outputs).values())
         """Outputs that are carried from call to call."""
@@ -108,20 +110,24 @@ class SwitchedModel:
         self, index: int, quantized: Collection[str], scales: Mapping[str, float] | None = None
     ) -> tuple[Arrays, Arrays]:
         """Of the float model and with these nodes quantized, on one sample."""
-        return self._reference(index), self._run({**self._feeds[index], **self._given}, quantized, scales or {})
+        return self._reference(index), self._run(self._feeds[index], quantized, scales or {})
 
-    def _reference(self, index: int) -> Arrays:
-        if index not in self._references:
-            self._references[index] = self._run({**self._feeds[index], **self._float}, (), {})
-        return self._references[index]
-
-    def _run(self, feed: Feeds, quantized: Collection[str], scales: Mapping[str, float]) -> Arrays:
+    def feed(self, sample: Feeds, quantized: Collection[str], scales: Mapping[str, float]) -> Feeds:
+        """The sample with all that is switched and set."""
         states = {name: np.asarray(node in quantized) for node, name in self._switches.items()}
         numbers = {
             name: np.asarray(scales.get(tensor, self._plan_scales[tensor]), np.float32)
             for tensor, name in self._scales.items()
         }
-        return self._session.run({**feed, **states, **numbers})
+        return {**self._given, **sample, **states, **numbers}
+
+    def _reference(self, index: int) -> Arrays:
+        if index not in self._references:
+            self._references[index] = self.given({})._run(self._feeds[index], (), {})
+        return self._references[index]
+
+    def _run(self, sample: Feeds, quantized: Collection[str], scales: Mapping[str, float]) -> Arrays:
+        return self._session.run(self.feed(sample, quantized, scales))
 
 
 def decibels(noise: float) -> float:

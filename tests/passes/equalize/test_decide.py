@@ -18,6 +18,7 @@ from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScal
 from qcompiler.passes.sites.find import find_sites
 from qcompiler.passes.sites.records import Kind
 from qcompiler.plan import QuantPlan
+from qcompiler.precision import Precision, Precisions
 from qcompiler.registry import find_target
 from qcompiler.session import Feeds, Session
 from tests.architectures import WIDTH, bert, canonical, vit
@@ -51,6 +52,18 @@ def test_planted_outliers_go(method: str) -> None:
     assert largest_error(model, rewritten, FEEDS[0]) < 1e-5
     again = decide(rewritten, TARGET, FEEDS, method="auto", threads=1)
     assert again.facts["sqnr"]["none"] == pytest.approx(facts["sqnr"][taken], abs=1.5)
+
+
+def test_the_full_search_chooses_once_more_behind_errors() -> None:
+    model = planted(canonical(vit(2)))
+    four = Precisions(Precision(4, 4))
+    fast, full = (
+        decide(model, TARGET, FEEDS, method="os_plus", precisions=four, threads=1, full=word) for word in (False, True)
+    )
+    assert fast.facts["taken"] != "none" and not any(name.endswith("_forward") for name in fast.facts["sqnr"])
+    assert f"{fast.facts['taken']}_forward" in full.facts["sqnr"]
+    judged = full.facts["sqnr_judged"]
+    assert judged[full.facts["taken"]] >= judged[fast.facts["taken"]] - 0.01
 
 
 def test_a_second_shift_finds_nothing_to_move() -> None:

@@ -14,6 +14,7 @@ from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScal
 from qcompiler.passes.equalize.sample_rows import sample_rows
 from qcompiler.passes.equalize.trials import Trials
 from qcompiler.passes.quant.choose_ranges import POWERS, candidates
+from qcompiler.passes.quant.insert_qdq import InsertQdq
 from qcompiler.passes.quant.make_plan import make_plan
 from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.quant.switched_model import SwitchedModel, decibels
@@ -23,7 +24,7 @@ from qcompiler.passes.sites.records import Kind, Site
 from qcompiler.plan import QuantPlan
 from qcompiler.precision import Precision, Precisions
 from qcompiler.registry import find_target
-from qcompiler.session import Feeds
+from qcompiler.session import Feeds, Session
 from tests.architectures import WIDTH, bert, canonical, llama, vit
 
 RANDOM = np.random.default_rng(5)
@@ -90,6 +91,29 @@ def test_a_trial_is_the_rewritten_model(build: Callable[[int], ir.Model], zero_p
         for nodes in [*([name] for name in plan.nodes), list(plan.nodes)]:
             measured = decibels(trial.session.noise(nodes, trial.scales[power]))
             assert measured == pytest.approx(decibels(wanted.noise(nodes, scales)), abs=0.3)
+
+
+@pytest.mark.parametrize("build", [vit, bert, llama])
+def test_tensors_carry_the_errors_of_the_layers_in_front(build: Callable[[int], ir.Model]) -> None:
+    """Those of the rewritten and quantized model, before its shift and scale are taken: the errors, not only values."""
+    model = canonical(build(2))
+    sites = list(find_sites(model).sites)
+    parameters = drawn(sites)
+    trials = Trials(model, TARGET, sites, sample_rows(model, sites, FEEDS), FEEDS, FEEDS, threads=1)
+    last = [site for site in sites if site.kind is Kind.NORM][-1]
+    found = trials.opened(parameters, 2.0)([last.name])(FEEDS[0])[last.name]
+
+    real = rewritten(model, parameters)
+    chosen = select_sites(real, TARGET.placement)
+    table = calibrate(real, sorted(set(chosen.sources.values())), FEEDS, threads=1)
+    plan = make_plan(real, TARGET, chosen, candidates(table.tensors, chosen.steps)[2.0])
+    real = rounded(real, plan)
+    InsertQdq(plan).run(real)
+    wanted = Session(real, [last.name], threads=1).run(FEEDS[0])[last.name]
+    made = parameters[last.name]
+    wanted = wanted * made.scale + made.shift
+    exact = Session(model, [last.name], threads=1).run(FEEDS[0])[last.name]
+    assert np.square(found - wanted).sum() < 0.3 * np.square(exact - wanted).sum()
 
 
 def test_nothing_given_is_the_float_model() -> None:
