@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.graph import is_constant, sole_consumer
-from qcompiler.passes.canonical.forms import ACTIVATION_FORMS, Role, form_of, role_of
+from qcompiler.passes.canonical.forms import ACTIVATION_FORMS, Form, Role, form_of, role_of
 from qcompiler.passes.canonical.matching import behind_casts, producer
 from qcompiler.passes.sites.axis_factors import Track, has_channels, numbers
 from qcompiler.passes.sites.layer_parts import layer_part
@@ -22,11 +22,13 @@ def mlp_sites(model: ir.Model) -> list[Site | Refusal]:
 
 
 def hidden_values(model: ir.Model) -> list[tuple[Kind, ir.Node]]:
-    """What makes the hidden channels that at least one layer reads, in graph order."""
+    """What makes the hidden channels that at least one layer reads, in graph order; units that were split off
+    (`split-units`) are no hidden layer of their own."""
     found = []
     for node in model.graph:
         kind = _kind_of(node)
-        if kind is not None and find_readers(node.outputs[0]).layers:
+        layers = find_readers(node.outputs[0]).layers if kind is not None else []
+        if kind is not None and any(form_of(layer.node) is not Form.SPLIT for layer in layers):
             found.append((kind, node))
     return found
 

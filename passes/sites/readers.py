@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import onnx_ir as ir
 
 from qcompiler.graph import constant_array, is_constant, rank, sole_consumer
+from qcompiler.passes.canonical.forms import Form, form_of
 from qcompiler.passes.canonical.matching import other_operand, producer, reduction_axes
 from qcompiler.passes.sites.records import Edge, Operand, Reader
 
@@ -156,6 +157,8 @@ def _bias_beside(node: ir.Node, value: ir.Value) -> Operand | None:
     if node.op_type != "Add":
         return None
     biased = producer(other_operand(node, value), "Add", "Gemm")
+    if biased is not None and form_of(biased) is Form.SPLIT and sole_consumer(biased.outputs[0]) is node:
+        node, biased = biased, producer(biased.inputs[0], "Add", "Gemm")  # hidden units that are added apart
     if biased is None or sole_consumer(biased.outputs[0]) is not node:
         return None
     if biased.op_type == "Gemm":

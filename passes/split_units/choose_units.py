@@ -16,7 +16,8 @@ from qcompiler.passes.quant.select_sites import select_sites
 from qcompiler.passes.quant.switched_model import decibels
 from qcompiler.passes.quant.zero_points import may_be_one_sided
 from qcompiler.passes.sites.records import Site
-from qcompiler.passes.split_units.split_units import SplitUnits, unit_sites
+from qcompiler.passes.split_units.hidden_layers import hidden_layers
+from qcompiler.passes.split_units.split_units import SplitUnits
 from qcompiler.precision import Precisions
 from qcompiler.session import Feeds
 from qcompiler.target import Target
@@ -67,7 +68,7 @@ def choose_units(
     quantized = {name for name, read in chosen.activations.items() if read}
     sites = [
         site
-        for site in unit_sites(model)
+        for site in hidden_layers(model)
         if isinstance(site, Site) and any(reader.node.name in quantized for reader in site.readers)
     ]
     feeds = draw() if sites else ()

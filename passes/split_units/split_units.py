@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
 from qcompiler.graph import FreshNames, SharedConstants, add_initializer, constant_array, make_node
 from qcompiler.passes.canonical.forms import Form, Role, annotate
-from qcompiler.passes.sites.layer_sites import mlp_sites
-from qcompiler.passes.sites.records import Channels, Kind, Operand, Reader, Refusal, Site
-from qcompiler.passes.split_units.unit_copies import Refused, UnitCopies
+from qcompiler.passes.sites.records import Channels, Operand, Reader, Refusal, Site
+from qcompiler.passes.split_units.hidden_layers import copy_units, hidden_layers
 from qcompiler.pipeline import Outcome, Pass, Skip
-
-
-def unit_sites(model: ir.Model) -> list[Site | Refusal]:
-    """Hidden layers of MLPs, plain or gated, whose units can be computed apart."""
-    found: list[Site | Refusal] = []
-    names = FreshNames(model)
-    for site in mlp_sites(model):
-        reason = site.reason if isinstance(site, Refusal) else _why_not(site, model.graph, names)
-        found.append(Refusal(site.kind, site.name, reason) if reason else site)
-    return found
 
 
 @dataclass(frozen=True)
@@ -50,49 +39,33 @@ class SplitUnits(Pass):
         skipped: list[Skip] = []
         if not self.units:
             return Outcome(False)
+        sites = {site.name: site for site in hidden_layers(model)}
         splitter = _Splitter(model)
-        sites = {site.name: site for site in mlp_sites(model)}
         for name, wanted in self.units.items():
-            site = sites.get(name)
-            units = np.unique(np.asarray(wanted, np.int64))
+            site, units = sites.get(name), np.unique(np.asarray(wanted, np.int64))
             if site is None:
                 skipped.append(Skip(name, "no such hidden layer"))
             elif isinstance(site, Refusal):
                 skipped.append(Skip(name, site.reason))
-            elif not units.size or units[0] < 0 or units[-1] >= site.channels:
-                skipped.append(Skip(name, f"units between 0 and {site.channels - 1} are needed"))
-            elif reason := splitter.split(site, units):
+            elif reason := _why_not(site, units) or splitter.split(site, units):
                 skipped.append(Skip(name, reason))
             else:
                 matched.append(name)
         return Outcome(bool(matched), tuple(matched), tuple(skipped))
 
 
-def _why_not(site: Site, graph: ir.Graph, names: FreshNames) -> str:
-    """A reason, or ""; nothing is put into the graph."""
-    apart = SharedConstants(ir.Graph([], [], nodes=[]), names)
-    copies, reason = _copied(site, graph, np.zeros(1, np.int64), names, apart)
-    copies.discard()
-    return reason
+def _why_not(site: Site, units: Channels) -> str:
+    if not units.size or units[0] < 0 or units[-1] >= site.channels:
+        return f"units between 0 and {site.channels - 1} are needed"
+    if all(not np.any(_rows(reader, units)) for reader in site.readers):
+        return "they are apart already"
+    return ""
 
 
-def _copied(
-    site: Site, graph: ir.Graph, units: Channels, names: FreshNames, constants: SharedConstants
-) -> tuple[UnitCopies, str]:
-    copies = UnitCopies(graph, names, constants)
-    if site.kind not in (Kind.ACTIVATION, Kind.GATED, Kind.RELU) or site.axis != -1:
-        return copies, "it is no hidden layer with its channels last"
-    readers = {reader.node for reader in site.readers}
-    if any(reader.node.op_type == "Conv" or reader.node.inputs[0] is not site.value for reader in site.readers):
-        return copies, "it is read through layout operators, or by a convolution"
-    if any(use.node not in readers and use.node.op_type != "Shape" for use in site.value.uses()):
-        return copies, "other nodes than layers read it"
-    try:
-        copies.take(site.value, units)
-    except Refused as refusal:
-        return copies, str(refusal)
-    others = copies.outside_readers(site.value)
-    return copies, f"what makes it is read by {', '.join(sorted(others))} too" if others else ""
+def _rows(reader: Reader, units: Channels) -> np.ndarray[Any, Any]:
+    weight = constant_array(reader.weight.value)
+    assert weight is not None
+    return np.take(weight, units, reader.weight.axis)
 
 
 class _Splitter:
@@ -101,44 +74,49 @@ class _Splitter:
     def __init__(self, model: ir.Model) -> None:
         self._graph, self._names = model.graph, FreshNames(model)
         self._constants = SharedConstants(model.graph, self._names)
+        self._places = {node: place for place, node in enumerate(model.graph)}
         self._cut: dict[tuple[str, int, bytes], ir.Value] = {}
 
     def split(self, site: Site, units: Channels) -> str:
         """Change the hidden layer; a refusal or ""."""
-        copies, reason = _copied(site, self._graph, units, self._names, self._constants)
-        if reason:
-            copies.discard()
-            return reason
-        maker = site.value.producer()
-        assert maker is not None
-        self._graph.insert_after(maker, copies.nodes)
-        apart = copies.nodes[-1].outputs[0]
-        for operand, channels in copies.columns:
-            self._cut_out(operand, channels)
-        for reader in site.readers:
-            weight = constant_array(reader.weight.value)
-            assert weight is not None
-            rows = np.take(weight, units, reader.weight.axis)
-            held = self._constants(rows if reader.weight.axis == 0 else rows.T, f"{reader.weight.value.name}_units")
-            self._add_behind(reader, apart, held)
+        copied = copy_units(
+            site, self._graph, units, self._names, self._constants, lambda reader: self._places[reader.node]
+        )
+        if copied.refusal:
+            copied.copies.discard()
+            return copied.refusal
+        for reader, apart, nodes in copied.apart:
+            self._graph.insert_before(reader.node, nodes)
+            rows = _rows(reader, units)
+            if reader.node.op_type != "Conv" and reader.weight.axis != 0:
+                rows = rows.T
+            self._add_behind(reader, apart, self._constants(rows, f"{reader.weight.value.name}_units"))
             self._cut_out(reader.weight, units)
+        taken: dict[tuple[ir.Node, int], tuple[Operand, list[Channels]]] = {}
+        for operand, channels in copied.copies.columns:
+            taken.setdefault((operand.node, operand.index), (operand, []))[1].append(channels)
+        for operand, several in taken.values():
+            self._cut_out(operand, np.unique(np.concatenate(several)))
         return ""
 
     def _add_behind(self, reader: Reader, apart: ir.Value, rows: ir.Value) -> None:
         """layer (+ bias) -> readers   becomes   layer (+ bias) -> Add(apart x rows) -> readers."""
-        last = reader.node if reader.bias is None else reader.bias.node
+        layer = reader.node
+        last = layer if reader.bias is None else reader.bias.node
         value, names = last.outputs[0], self._names
-        shape, dtype = value.shape, value.dtype
-        part = make_node("MatMul", [apart, rows], output=names(f"{value.name}_of_units"), dtype=dtype, shape=shape)
-        annotate(part, Form.SPLIT, Role.WHOLE, str(value.name))
-        summands = [value, part.outputs[0]]
-        whole = make_node("Add", [*summands], output=names(f"{value.name}_whole"), dtype=dtype, shape=shape)
+        shape, dtype, about = value.shape, value.dtype, str(value.name)
+        op_type, attributes = ("Conv", dict(layer.attributes)) if layer.op_type == "Conv" else ("MatMul", {})
+        name, sum_name = names(f"{about}_of_units"), names(f"{about}_whole")
+        part = make_node(op_type, [apart, rows], attributes, output=name, dtype=dtype, shape=shape)
+        whole = make_node("Add", [value, part.outputs[0]], output=sum_name, dtype=dtype, shape=shape)
+        annotate(part, Form.SPLIT, Role.WHOLE, about)
+        annotate(whole, Form.SPLIT, Role.RESULT, about)
         value.replace_all_uses_with(whole.outputs[0], replace_graph_outputs=True)
         whole.replace_input_with(0, value)
         self._graph.insert_after(last, [part, whole])
         if whole.outputs[0].is_graph_output():
-            name, value.name = value.name, names(f"{value.name}_but_units")
-            whole.outputs[0].name = name
+            value.name = names(f"{about}_but_units")
+            whole.outputs[0].name = about
 
     def _cut_out(self, operand: Operand, channels: Channels) -> None:
         """Zeros in a constant, which is not written in place."""

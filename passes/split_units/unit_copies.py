@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.graph import FreshNames, SharedConstants, constant_array, is_constant, make_node, rank
+from qcompiler.graph import constant_array, is_constant, make_node, rank
 from qcompiler.passes.canonical.forms import Form, Role, annotate
-from qcompiler.passes.sites.readers import reader_of
+from qcompiler.passes.sites.readers import axis_behind, reader_of
 from qcompiler.passes.sites.records import Channels, Operand
 
+LAYERS = frozenset({"MatMul", "Gemm", "Conv"})
 UNARY = frozenset({
     "Abs", "Cast", "Celu", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu",
     "Log", "Mish", "Neg", "Reciprocal", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh",
@@ -17,6 +21,10 @@ UNARY = frozenset({
 })  # fmt: skip
 """Channel by channel; further inputs (of Clip) are the same for all channels."""
 BINARY = frozenset({"Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "Sum"})
+LAYOUT = frozenset({"Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+_MOST_NODES = 64
+Constants: TypeAlias = Callable[["np.ndarray[Any, Any]", str], ir.Value]
+"""Gives a constant for an array and the name that it would like to have."""
 
 
 class Refused(Exception):
@@ -26,8 +34,9 @@ class Refused(Exception):
 class UnitCopies:
     """Nodes that give some channels of a value, not yet in the graph.
 
-    From layers (MatMul and Gemm with a constant weight) through operators that act channel by channel, and through a
-    Split or Slice of one layer's channels: what GELU, SiLU or ReLU and gates are made of, fused or not.
+    From layers (MatMul, Gemm, 1x1 Conv with a constant weight) through operators that act channel by channel or move
+    channels as a whole, and through a Split or Slice of one layer's channels: what GELU, SiLU or ReLU and gates are
+    made of, fused or not.
 
     Attributes:
         nodes: In an order that they can run in.
@@ -35,22 +44,22 @@ class UnitCopies:
         cone: Nodes that make the value, the layers among them.
     """
 
-    def __init__(self, graph: ir.Graph, names: FreshNames, constants: SharedConstants) -> None:
+    def __init__(self, graph: ir.Graph, names: Callable[[str], str], constants: Constants) -> None:
         self._graph, self._names, self._constants = graph, names, constants
-        self._made: dict[tuple[int, bytes], ir.Value] = {}
+        self._made: dict[tuple[ir.Value, int, bytes], ir.Value] = {}
         self.nodes: list[ir.Node] = []
         self.columns: list[tuple[Operand, Channels]] = []
         self.cone: set[ir.Node] = set()
 
-    def take(self, value: ir.Value, channels: Channels) -> ir.Value:
-        """The value's channels `channels`, along its last axis.
+    def take(self, value: ir.Value, channels: Channels, axis: int = -1) -> ir.Value:
+        """The value's channels `channels`, which lie along `axis`, counted from the end.
 
         Raises:
             Refused: Where the value is not made channel by channel from layers.
         """
-        key = (id(value), channels.tobytes())
+        key = (value, axis, channels.tobytes())
         if key not in self._made:
-            self._made[key] = self._take(value, channels)
+            self._made[key] = self._take(value, channels, axis)
         return self._made[key]
 
     def discard(self) -> None:
@@ -59,92 +68,123 @@ class UnitCopies:
             for index in range(len(node.inputs)):
                 node.replace_input_with(index, None)
 
-    def outside_readers(self, value: ir.Value) -> set[str]:
-        """Operators outside that read what makes `value`, itself left out."""
-        inner = {item for node in self.cone for item in node.outputs if item is not value}
-        used = {use.node.op_type for item in inner for use in item.uses() if use.node not in self.cone}
-        return used - {"Shape"} | {"the model's outputs" for item in inner if item.is_graph_output()}
-
-    def _take(self, value: ir.Value, channels: Channels) -> ir.Value:
+    def _take(self, value: ir.Value, channels: Channels, axis: int) -> ir.Value:
         if is_constant(value):
-            return self._constant(value, channels)
-        if value.shape is not None and len(value.shape) and value.shape[-1] == 1:
+            return self._constant(value, channels, axis)
+        if value.shape is not None and (len(value.shape) < -axis or value.shape[axis] == 1):
             return value  # one number for all channels
         node = value.producer()
         if node is None or node.graph is not self._graph:
             raise Refused(f"{value.name} is not made by a layer")
         self.cone.add(node)
-        if node.op_type in ("MatMul", "Gemm"):
-            return self._layer(node, channels)
+        if len(self.cone) > _MOST_NODES:
+            raise Refused(f"more than {_MOST_NODES} operators make it")
         data = node.inputs[0] if node.inputs else None
         if node.domain != "" or data is None:
             raise Refused(f"{node.op_type} may mix channels")
+        if node.op_type in LAYERS:
+            return self._layer(node, channels, axis)
         if node.op_type in ("Split", "Slice"):
-            return self.take(data, channels + _offset(node, value))
+            return self.take(data, channels + _offset(node, value, axis), axis)
+        if node.op_type in LAYOUT:
+            return self._moved(node, data, channels, axis)
         if node.op_type in UNARY and all(item is None or is_constant(item) for item in node.inputs[1:]):
-            return self._copy(node, [self.take(data, channels), *node.inputs[1:]], channels.size)
+            return self._copy(node, [self.take(data, channels, axis), *node.inputs[1:]], channels.size, axis)
         if node.op_type in BINARY:
-            parts = [self.take(item, channels) for item in node.inputs if item is not None]
-            return self._copy(node, [*parts], channels.size)
+            parts = [self.take(item, channels, axis) for item in node.inputs if item is not None]
+            return self._copy(node, [*parts], channels.size, axis)
         raise Refused(f"{node.op_type} may mix channels")
 
-    def _constant(self, value: ir.Value, channels: Channels) -> ir.Value:
+    def _constant(self, value: ir.Value, channels: Channels, axis: int) -> ir.Value:
         array = constant_array(value)
         assert array is not None
-        if array.size == 1 or array.shape[-1] == 1:
+        if array.ndim < -axis or array.shape[axis] == 1:
             return value
-        return self._constants(array[..., channels], f"{value.name}_units")
+        return self._constants(np.take(array, channels, axis), f"{value.name}_units")
 
-    def _layer(self, node: ir.Node, channels: Channels) -> ir.Value:
-        layer = reader_of(node, 0, -1)
+    def _layer(self, node: ir.Node, channels: Channels, axis: int) -> ir.Value:
+        layer = reader_of(node, 0, axis)
         if layer is None:
-            raise Refused(f"{node.name} is no layer with a constant weight")
+            raise Refused(f"{node.name} is no layer with a constant weight, or a convolution of several places")
         weight = Operand(node, 1, layer.outputs)
         inputs = [node.inputs[0], self._taken(weight, channels)]
         self.columns.append((weight, channels))
-        if layer.bias is not None and layer.bias.node is node:
-            inputs.append(self._taken(layer.bias, channels))
+        if layer.bias is not None:
             self.columns.append((layer.bias, channels))
-        elif layer.bias is not None:
-            self.columns.append((layer.bias, channels))
-        return self._copy(node, inputs, channels.size)
+            if layer.bias.node is node:
+                inputs.append(self._taken(layer.bias, channels))
+        return self._copy(node, inputs, channels.size, axis)
 
     def _taken(self, operand: Operand, channels: Channels) -> ir.Value:
         array = constant_array(operand.value)
         assert array is not None
         return self._constants(np.take(array, channels, operand.axis), f"{operand.value.name}_units")
 
-    def _copy(self, node: ir.Node, inputs: list[ir.Value | None], width: int) -> ir.Value:
+    def _moved(self, node: ir.Node, data: ir.Value, channels: Channels, axis: int) -> ir.Value:
+        """Through an operator that moves channels as a whole, or where the last axis stays the last."""
+        dims = rank(data)
+        if node.op_type == "Transpose" and dims is not None:
+            order = node.attributes.get("perm")
+            axis_before = (list(order.value) if order is not None else list(range(dims))[::-1])[axis] - dims
+            return self._copy(node, [self.take(data, channels, axis_before)], channels.size, axis)
+        by_axes = node.op_type != "Squeeze" or len(node.inputs) > 1
+        if axis != -1 or axis_behind(node, -1) != -1 or not by_axes:
+            raise Refused(f"{node.op_type} may mix channels")
+        inputs = [self.take(data, channels, -1), *node.inputs[1:]]
+        if node.op_type == "Reshape" and inputs[1] is not None:
+            inputs[1] = self._narrow_shape(inputs[1], channels.size)
+        return self._copy(node, inputs, channels.size, axis)
+
+    def _narrow_shape(self, shape: ir.Value, width: int) -> ir.Value:
+        """The same shape with another last size."""
+        array = constant_array(shape)
+        last = np.array([width], np.int64)
+        if array is not None:
+            return self._constants(np.concatenate([array[:-1], last]), f"{shape.name}_units")
+        span = [self._constants(np.array([place], np.int64), "units_from_to") for place in (0, -1, 0)]
+        front = self._of_sizes("Slice", [shape, *span], f"{shape.name}_front")
+        return self._of_sizes("Concat", [front, self._constants(last, "units_width")], f"{shape.name}_units", axis=0)
+
+    def _of_sizes(self, op_type: str, inputs: list[ir.Value], name: str, **attributes: int) -> ir.Value:
+        output = self._names(name)
+        made = make_node(op_type, [*inputs], attributes, output=output, dtype=ir.DataType.INT64, shape=ir.Shape([None]))
+        self.nodes.append(made)
+        return made.outputs[0]
+
+    def _copy(self, node: ir.Node, inputs: list[ir.Value | None], width: int, axis: int) -> ir.Value:
         old = node.outputs[0]
         if old.shape is None:
             raise Refused(f"the rank of {old.name} is not known")
-        shape = ir.Shape([*list(old.shape)[:-1], width])
+        shape = list(old.shape)
+        shape[axis] = width
         name = self._names(f"{old.name}_units")
-        made = make_node(node.op_type, inputs, dict(node.attributes), output=name, dtype=old.dtype, shape=shape)
-        if node.op_type in ("MatMul", "Gemm"):
+        made = make_node(
+            node.op_type, inputs, dict(node.attributes), output=name, dtype=old.dtype, shape=ir.Shape(shape)
+        )
+        if node.op_type in LAYERS:
             annotate(made, Form.SPLIT, Role.WHOLE, str(old.name))
         self.nodes.append(made)
         return made.outputs[0]
 
 
-def _offset(node: ir.Node, value: ir.Value) -> int:
+def _offset(node: ir.Node, value: ir.Value, axis: int) -> int:
     """Where the channels of one output of a Split or Slice begin in its input."""
     dims = rank(node.inputs[0])
     if dims is None:
         raise Refused(f"the rank of what {node.op_type} reads is not known")
     if node.op_type == "Split":
         before = node.outputs[: node.outputs.index(value)]
-        sizes = [item.shape[-1] if item.shape is not None else None for item in before]
-        if node.attributes.get_int("axis", 0) % dims != dims - 1 or not all(isinstance(size, int) for size in sizes):
+        sizes = [item.shape[axis] if item.shape is not None else None for item in before]
+        if node.attributes.get_int("axis", 0) % dims != dims + axis or not all(isinstance(size, int) for size in sizes):
             raise Refused("a Split along another axis, or of unknown sizes")
         return sum(size for size in sizes if isinstance(size, int))
     arrays = [constant_array(item) if item is not None else None for item in node.inputs[1:]]
     starts, axes, steps = arrays[0], arrays[2] if len(arrays) > 2 else None, arrays[3] if len(arrays) > 3 else None
-    plain = starts is not None and starts.size == 1 and axes is not None and int(axes.reshape(-1)[0]) % dims == dims - 1
-    if not plain or starts is None or (steps is not None and int(steps.reshape(-1)[0]) != 1):
+    plain = starts is not None and starts.size == 1 and axes is not None and axes.item() % dims == dims + axis
+    if not plain or starts is None or (steps is not None and steps.item() != 1):
         raise Refused("a Slice along another axis, or with steps")
-    start, data = int(starts.reshape(-1)[0]), node.inputs[0]
-    size = data.shape[-1] if data is not None and data.shape is not None else None
+    start, data = int(starts.item()), node.inputs[0]
+    size = data.shape[axis] if data is not None and data.shape is not None else None
     if start < 0 and not isinstance(size, int):
         raise Refused("a Slice from the end of an unknown size")
-    return start + size if start < 0 and isinstance(size, int) else start
+    return max(0, start + size) if start < 0 and isinstance(size, int) else start
