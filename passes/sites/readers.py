@@ -176,7 +176,7 @@ def axis_behind(node: ir.Node, axis: int) -> int | None:
     """Where the channels lie behind an operator that keeps them apart, from the end; None where it mixes them."""
     before, after = node.inputs[0], node.outputs[0]
     dims, new_dims = rank(before), rank(after)
-    if node.domain != "" or dims is None or new_dims is None or before is None:
+    if node.domain != "" or dims is None or new_dims is None or before is None or dims + axis < 0:
         return None
     place = dims + axis
     if node.op_type == "Identity" or (node.op_type == "Cast" and after.dtype in _FLOATS):

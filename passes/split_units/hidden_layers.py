@@ -79,12 +79,12 @@ def copy_units(
 
 
 def _site(kind: Kind, value: ir.Value) -> Site | Refusal | None:
-    dims = rank(value)
-    for axis in (-1, 1 - dims) if dims is not None and dims > 2 else (-1,):
+    dims = rank(value) or 0
+    for axis in (-1, 1 - dims) if dims > 2 else (-1,):
         found = find_readers(value, axis)
         if all(form_of(reader.node) is Form.SPLIT for reader in found.layers):
             continue  # no layer reads it, or it holds units that are apart already
-        channels = value.shape[axis] if value.shape is not None else None
+        channels = value.shape[axis] if value.shape is not None and dims else None
         if found.refusal or found.edges:
             edges = ", ".join(sorted({edge.node.op_type for edge in found.edges}))
             return Refusal(kind, str(value.name), found.refusal or f"{edges} reads it too")

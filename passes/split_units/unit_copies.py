@@ -23,6 +23,7 @@ UNARY = frozenset({
 BINARY = frozenset({"Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "Sum"})
 LAYOUT = frozenset({"Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 _MOST_NODES = 64
+_END = 1 << 31
 Constants: TypeAlias = Callable[["np.ndarray[Any, Any]", str], ir.Value]
 """Gives a constant for an array and the name that it would like to have."""
 
@@ -121,29 +122,29 @@ class UnitCopies:
         return self._constants(np.take(array, channels, operand.axis), f"{operand.value.name}_units")
 
     def _moved(self, node: ir.Node, data: ir.Value, channels: Channels, axis: int) -> ir.Value:
-        """Through an operator that moves channels as a whole, or where the last axis stays the last."""
-        dims = rank(data)
-        if node.op_type == "Transpose" and dims is not None:
-            order = node.attributes.get("perm")
-            axis_before = (list(order.value) if order is not None else list(range(dims))[::-1])[axis] - dims
-            return self._copy(node, [self.take(data, channels, axis_before)], channels.size, axis)
-        by_axes = node.op_type != "Squeeze" or len(node.inputs) > 1
-        if axis != -1 or axis_behind(node, -1) != -1 or not by_axes:
+        """Through an operator behind which the channels are one axis as before."""
+        dims = rank(data) or 0
+        before = next((place for place in range(-1, -dims - 1, -1) if axis_behind(node, place) == axis), None)
+        if before is None or (node.op_type == "Squeeze" and len(node.inputs) < 2):
             raise Refused(f"{node.op_type} may mix channels")
-        inputs = [self.take(data, channels, -1), *node.inputs[1:]]
+        inputs = [self.take(data, channels, before), *node.inputs[1:]]
         if node.op_type == "Reshape" and inputs[1] is not None:
-            inputs[1] = self._narrow_shape(inputs[1], channels.size)
+            inputs[1] = self._narrow_shape(inputs[1], channels.size, (rank(node.outputs[0]) or 0) + axis)
         return self._copy(node, inputs, channels.size, axis)
 
-    def _narrow_shape(self, shape: ir.Value, width: int) -> ir.Value:
-        """The same shape with another last size."""
+    def _narrow_shape(self, shape: ir.Value, width: int, place: int) -> ir.Value:
+        """The same shape with another size at one place."""
         array = constant_array(shape)
-        last = np.array([width], np.int64)
         if array is not None:
-            return self._constants(np.concatenate([array[:-1], last]), f"{shape.name}_units")
-        span = [self._constants(np.array([place], np.int64), "units_from_to") for place in (0, -1, 0)]
-        front = self._of_sizes("Slice", [shape, *span], f"{shape.name}_front")
-        return self._of_sizes("Concat", [front, self._constants(last, "units_width")], f"{shape.name}_units", axis=0)
+            return self._constants(np.where(np.arange(array.size) == place, width, array), f"{shape.name}_units")
+        parts = [self._span(shape, 0, place), self._numbers(width), self._span(shape, place + 1, _END)]
+        return self._of_sizes("Concat", parts, f"{shape.name}_units", axis=0)
+
+    def _span(self, shape: ir.Value, start: int, end: int) -> ir.Value:
+        return self._of_sizes("Slice", [shape, self._numbers(start), self._numbers(end)], f"{shape.name}_{start}")
+
+    def _numbers(self, number: int) -> ir.Value:
+        return self._constants(np.array([number], np.int64), f"number_{number}")
 
     def _of_sizes(self, op_type: str, inputs: list[ir.Value], name: str, **attributes: int) -> ir.Value:
         output = self._names(name)

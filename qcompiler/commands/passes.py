@@ -19,7 +19,8 @@ def parser() -> Parser:
     made = Parser("qcompile passes", "List passes, for --passes and --dump-after; or what they can rewrite in a model.")
     made.add_argument(
         "--explain", metavar="MODEL", default=None,
-        help="where channels can be shifted, scaled and rotated, which scans are known; where not, why",
+        help="where channels can be shifted, scaled and rotated, hidden units split off, which scans are known; where"
+             " not, why",
     )  # fmt: skip
     made.add_argument("--target", metavar="T", help="whose operators the model is brought to (default ort-cpu)")
     add_shared(made)
@@ -55,15 +56,17 @@ def _explain(path: Path, settings: Mapping[str, Any]) -> int:
     from qcompiler.passes.rotate.explain import rotation_table, rotations
     from qcompiler.passes.sites.explain import canonical_form, explain, table
     from qcompiler.passes.sites.find import find_sites
+    from qcompiler.passes.split_units.explain import unit_splits, unit_table
 
     model, runs = canonical_form(path, str(settings.get("target") or "ort-cpu"))
-    found, scans, turned = find_sites(model), recurrences(model, runs), rotations(model)
+    found, scans, turned, units = find_sites(model), recurrences(model, runs), rotations(model), unit_splits(model)
     if settings.get("json"):
-        print(json.dumps(explain(found) | {"recurrences": scans, "rotations": turned}, indent=1))
+        print(json.dumps(explain(found) | {"recurrences": scans, "rotations": turned, "units": units}, indent=1))
         return ExitCode.OK
     if scans:
         print(recurrence_table(scans), end="\n\n")
-    if lines := rotation_table(turned):
-        print(lines, end="\n\n")
+    for lines in (rotation_table(turned), unit_table(units)):
+        if lines:
+            print(lines, end="\n\n")
     print(table(found))
     return ExitCode.OK
