@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -110,17 +110,19 @@ def decide(
     shown = [feed for index, feed in enumerate(feeds) if index % EVERY != EVERY - 1] if apart else feeds
     rows = sample_each(model, sites, [shown, judges] if apart else [shown], threads=threads)
     seen, others = rows[0], rows[-1]
-    joint = JointLosses(model, sites if method in JOINT else (), judges, precisions, threads=threads)
+    rounding = {site.name: _but_float_readers(site, quantized) for site in sites}
+    joint = JointLosses(model, tuple(rounding.values()) if method in JOINT else (), judges, precisions, threads=threads)
 
     def chosen_on(seen: Mapping[str, Rows], others: Mapping[str, Rows]) -> dict[str, Choice]:
         choices: dict[str, Choice] = {}
         for site in sites:
+            read = rounding[site.name]
             found = choose(
-                site, seen[site.name], others[site.name].rows, METHODS[method], precisions,
+                read, seen[site.name], others[site.name].rows, METHODS[method], precisions,
                 str(source_of(site.value).name) in one_sided,
             )  # fmt: skip
-            if loss := joint.of(site):
-                found = choose_jointly(site, seen[site.name], found, METHODS[method], precisions, loss)
+            if loss := joint.of(read):
+                found = choose_jointly(read, seen[site.name], found, METHODS[method], precisions, loss)
             choices[site.name] = found
             progress()
         return choices
@@ -163,7 +165,9 @@ def decide(
     if apart:
         both = {site.name: seen[site.name].merge(others[site.name]) for site in sites if site.name in taken}
         parameters = {
-            site.name: _again(site, both[site.name], choices[site.name], taken[site.name], METHODS[method], precisions)
+            site.name: _again(
+                rounding[site.name], both[site.name], choices[site.name], taken[site.name], METHODS[method], precisions
+            )
             for site in sites
             if site.name in taken
         }
@@ -179,6 +183,11 @@ def decide(
         "added_nodes": _added(model, parameters),
     }
     return Decision(parameters, facts)
+
+
+def _but_float_readers(site: Site, quantized: Collection[str]) -> Site:
+    """For losses: layers that stay float, such as single hidden units apart, make no error."""
+    return replace(site, readers=tuple(item for item in site.readers if item.node.name in quantized))
 
 
 def _pick(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -67,9 +67,10 @@ def choose_units(
     chosen = select_sites(model, target.placement, float_nodes, precisions)
     quantized = {name for name, read in chosen.activations.items() if read}
     sites = [
-        site
+        replace(site, readers=readers)
         for site in hidden_layers(model)
-        if isinstance(site, Site) and any(reader.node.name in quantized for reader in site.readers)
+        if isinstance(site, Site)
+        and (readers := tuple(reader for reader in site.readers if reader.node.name in quantized))
     ]
     feeds = draw() if sites else ()
     if not feeds:

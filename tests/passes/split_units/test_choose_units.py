@@ -14,9 +14,13 @@ from qcompiler.cli import main
 from qcompiler.driver import compile_model
 from qcompiler.errors import UsageError
 from qcompiler.filters import node_precisions
+from qcompiler.graph import constant_array
 from qcompiler.options import CompileOptions
 from qcompiler.passes.canonical.forms import Form, form_of
+from qcompiler.passes.equalize.decide import decide
+from qcompiler.passes.sites.find import find_sites
 from qcompiler.passes.split_units.choose_units import Decision, choose_units
+from qcompiler.passes.split_units.split_units import SplitUnits
 from qcompiler.plan import QuantPlan
 from qcompiler.precision import Precisions
 from qcompiler.registry import find_target
@@ -230,6 +234,41 @@ def test_both_graphs_of_orin(carrier: str) -> None:
     wanted = Session(source, threads=1).run(TOKENS[0])["y"]
     for model in (result.model, result.host):
         found = Session(model, threads=1).run(TOKENS[0])["y"]
+        assert np.square(found - wanted).sum() < 0.02 * np.square(wanted).sum()
+
+
+def test_equalization_judges_by_quantized_readers_alone() -> None:
+    """Gate and up still have their joint end behind a norm that narrow layers read too."""
+    source = canonical(llama(1, embedded=True))
+    parted = source.clone()
+    assert SplitUnits({"h3_0": (UNIT,)}).run(parted).matched
+    readers = {site.name: len(site.readers) for site in find_sites(parted).sites}
+    assert readers["f_0"] == 4
+    found = [decide(model, TARGET, TOKENS, threads=1).facts["sites"] for model in (source, parted)]
+    whole, apart = (sites["f_0"] for sites in found)
+    assert whole["loss"] == apart["loss"] == "joint"
+    for method, level in whole["readers_sqnr"].items():
+        assert abs(apart["readers_sqnr"][method] - level) < 0.5
+
+
+def test_numbers_beyond_half_precision_stay_in_float32() -> None:
+    """A unit of 2,400 on one token whose row brings products beyond 65,504."""
+    source = with_massive_units(UNIT)
+    up, down = (constant_array(source.graph.initializers[name]) for name in ("up1", "down1"))
+    assert up is not None and down is not None
+    for name, array in (("up1", up), ("down1", down)):
+        made = array.copy()
+        made[(slice(None), UNIT) if name == "up1" else UNIT] *= 40
+        source.graph.initializers[name].const_value = ir.tensor(made, name=name)
+    result = compiled(source, target="orin", carrier="fp16")
+    assert result.plan.units == {"h1": [UNIT]}
+    wanted = Session(source, threads=1).run(TOKENS[0])["y"]
+    whole = Session(result.reference, ["d1_of_units"], threads=1).run(TOKENS[0])["d1_of_units"]
+    assert np.abs(whole).max() > 65504
+    for model in (result.model, result.host):
+        assert model is not None
+        found = Session(model, threads=1).run(TOKENS[0])["y"]
+        assert np.isfinite(found).all()
         assert np.square(found - wanted).sum() < 0.02 * np.square(wanted).sum()
 
 
