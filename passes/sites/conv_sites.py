@@ -8,7 +8,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from qcompiler.graph import constant_array, is_constant, sole_consumer
-from qcompiler.passes.canonical.forms import ACTIVATION_FORMS, form_of
+from qcompiler.passes.canonical.forms import ACTIVATION_FORMS, Form, form_of
 from qcompiler.passes.sites.readers import Readers, axis_behind, value_graph
 from qcompiler.passes.sites.records import Edge, Kind, Operand, Reader, Refusal, Site
 
@@ -35,7 +35,7 @@ def conv_sites(model: ir.Model) -> list[Site | Refusal]:
 
 def _candidate(node: ir.Node) -> Site | Refusal | None:
     made = _source(node)
-    if made is None:
+    if made is None or form_of(node) is Form.SPLIT:
         return None
     weight, bias, channels = made
     value = node.outputs[0]

@@ -23,7 +23,6 @@ UNARY = frozenset({
 BINARY = frozenset({"Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "Sum"})
 LAYOUT = frozenset({"Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 _MOST_NODES = 64
-_END = 1 << 31
 Constants: TypeAlias = Callable[["np.ndarray[Any, Any]", str], ir.Value]
 """Gives a constant for an array and the name that it would like to have."""
 
@@ -129,19 +128,20 @@ class UnitCopies:
             raise Refused(f"{node.op_type} may mix channels")
         inputs = [self.take(data, channels, before), *node.inputs[1:]]
         if node.op_type == "Reshape" and inputs[1] is not None:
-            inputs[1] = self._narrow_shape(inputs[1], channels.size, (rank(node.outputs[0]) or 0) + axis)
+            inputs[1] = self._narrow_shape(inputs[1], channels.size, axis)
         return self._copy(node, inputs, channels.size, axis)
 
-    def _narrow_shape(self, shape: ir.Value, width: int, place: int) -> ir.Value:
-        """The same shape with another size at one place."""
+    def _narrow_shape(self, shape: ir.Value, width: int, axis: int) -> ir.Value:
+        """The same shape with another size at one place, counted from the end."""
         array = constant_array(shape)
         if array is not None:
-            return self._constants(np.where(np.arange(array.size) == place, width, array), f"{shape.name}_units")
-        parts = [self._span(shape, 0, place), self._numbers(width), self._span(shape, place + 1, _END)]
-        return self._of_sizes("Concat", parts, f"{shape.name}_units", axis=0)
-
-    def _span(self, shape: ir.Value, start: int, end: int) -> ir.Value:
-        return self._of_sizes("Slice", [shape, self._numbers(start), self._numbers(end)], f"{shape.name}_{start}")
+            place = np.arange(-array.size, 0) == axis
+            return self._constants(np.where(place, width, array), f"{shape.name}_units")
+        if axis != -1:
+            raise Refused("a Reshape to a computed shape whose last axis is another")
+        span = [shape, self._numbers(0), self._numbers(-1)]
+        front = self._of_sizes("Slice", span, f"{shape.name}_front")
+        return self._of_sizes("Concat", [front, self._numbers(width)], f"{shape.name}_units", axis=0)
 
     def _numbers(self, number: int) -> ir.Value:
         return self._constants(np.array([number], np.int64), f"number_{number}")
