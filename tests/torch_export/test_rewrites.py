@@ -15,6 +15,9 @@ from qcompiler.options import CompileOptions
 from qcompiler.passes.rotate.rotations import KINDS, PASSES, found_sites
 from qcompiler.passes.sites.explain import canonical_form
 from qcompiler.passes.sites.find import find_sites
+from qcompiler.passes.sites.records import Site
+from qcompiler.passes.split_units.hidden_layers import hidden_layers
+from qcompiler.passes.split_units.split_units import SplitUnits
 from qcompiler.session import Feeds
 from tests.equivalence import random_feeds
 from tests.proving import proven, shifted_and_scaled
@@ -73,9 +76,14 @@ def test_sites_are_what_a_person_counts_and_every_rewrite_is_proven(
         assert Counter(site.kind.value for site in found.sites) == net.sites
         assert sum(len(site.edges) for site in found.sites) == net.edges
         assert {kind: len(sites) for kind, sites in found_sites(model).items()} == net.rotations
+        hidden = [item.name for item in hidden_layers(model) if isinstance(item, Site)]
+        assert len(hidden) == sum(net.sites.get(kind, 0) for kind in ("activation", "up-down", "relu-mlp"))
     feeds = [feeds_of(model, seed) for seed in (3, 4)]
     result = proven(model.clone(), shifted_and_scaled(model), len(found.sites), feeds)
     assert Counter(site.kind.value for site in find_sites(result).sites)["norm"] == net.sites["norm"]
+    result = proven(model.clone(), SplitUnits(dict.fromkeys(hidden, (1, 5))), len(hidden), feeds) if hidden else model
+    assert Counter(site.kind.value for site in find_sites(result).sites) == net.sites
+    assert {kind: len(sites) for kind, sites in found_sites(result).items()} == net.rotations
     result = model.clone()
     for kind in KINDS:
         if count := net.rotations.get(kind, 0):
