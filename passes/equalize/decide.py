@@ -14,6 +14,7 @@ from qcompiler.options import EqualizeMethod
 from qcompiler.passes.equalize.choose_shift_scale import Choice, choose, choose_jointly, proposals
 from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScale
 from qcompiler.passes.equalize.joint_loss import JointLosses
+from qcompiler.passes.equalize.pick_sites import BUT_VALUES, Parameters, pick, same, with_and_without_values
 from qcompiler.passes.equalize.sample_rows import Rows, sample_each
 from qcompiler.passes.equalize.trials import Measured, Trials
 from qcompiler.passes.quant.select_sites import select_sites, source_of
@@ -35,11 +36,6 @@ METHODS: Mapping[str, tuple[str, ...]] = {
 }
 JOINT = frozenset({"auto", "os_plus"})
 """Methods whose parameters are chosen where all readers of a norm work together, behind attention or behind a gate."""
-WORTH = 0.9
-"""A site is rewritten where its readers lose a tenth of their error, and with added nodes only where they lose half."""
-WORTH_NODES = 0.5
-WORTH_FACTORS = 0.8
-"""Behind an activation function a shift alone is one node: factors too have to take away a fifth of what it leaves."""
 GAIN = 0.5
 """Decibels at the outputs that rewrites have to gain, without and with added nodes: less is within the measurement."""
 GAIN_NODES = 1.5
@@ -52,8 +48,6 @@ POLICIES: Mapping[str, Mapping[Kind, tuple[str, ...]]] = {
     "activations": {Kind.NORM: METHODS["auto"], Kind.ACTIVATION: METHODS["auto"]},
 }
 """What is tried in turn, with the methods that may add nodes by kind of site."""
-BUT_VALUES = "_but_values"
-Parameters = dict[str, ShiftScale]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +122,10 @@ def decide(
         return choices
 
     choices = chosen_on(seen, others)
-    tried = {name: _pick(sites, choices, METHODS[method], nodes) for name, nodes in POLICIES.items()}
-    free = _with_and_without_values(sites, {"no_nodes": tried["no_nodes"]})
-    costly = {name: made for name, made in tried.items() if POLICIES[name] and not _same(made, tried["no_nodes"])}
-    costly = _with_and_without_values(sites, costly)
+    tried = {name: pick(sites, choices, METHODS[method], nodes) for name, nodes in POLICIES.items()}
+    free = with_and_without_values(sites, {"no_nodes": tried["no_nodes"]})
+    costly = {name: made for name, made in tried.items() if POLICIES[name] and not same(made, tried["no_nodes"])}
+    costly = with_and_without_values(sites, costly)
     tried = free | costly
     best, measured = "none", dict[str, Measured]()
     if tried:
@@ -154,7 +148,7 @@ def decide(
             opened = trials.opened(tried[best], measured[best].power)
             noisy = sample_each(model, sites, [shown, judges] if apart else [shown], threads=threads, opened=opened)
             again = chosen_on(noisy[0], noisy[-1])
-            picked = _pick(sites, again, METHODS[method], POLICIES[best.removesuffix(BUT_VALUES)])
+            picked = pick(sites, again, METHODS[method], POLICIES[best.removesuffix(BUT_VALUES)])
             name = f"{best}_forward"
             tried[name] = {site: made for site, made in picked.items() if site in tried[best]}
             measured |= trials.measure({best: tried[best], name: tried[name]})
@@ -190,65 +184,12 @@ def _but_float_readers(site: Site, quantized: Collection[str]) -> Site:
     return replace(site, readers=tuple(item for item in site.readers if item.node.name in quantized))
 
 
-def _pick(
-    sites: Sequence[Site], choices: Mapping[str, Choice], methods: Sequence[str], nodes: Mapping[Kind, Sequence[str]]
-) -> Parameters:
-    """The best method of each site; methods that add nodes only where `nodes` names them for its kind."""
-    made: Parameters = {}
-    for site in sites:
-        choice = choices[site.name]
-        tried = [item for item in methods if item in choice.best]
-        free = [item for item in tried if _is_free(site, choice.best[item])]
-        best = _least(choice, free)
-        bar = WORTH * choice.losses["none"]
-        if best is not None and choice.losses[best] <= bar:
-            bar = WORTH_NODES * choice.losses[best]
-        else:
-            best, bar = None, WORTH_NODES * choice.losses["none"]
-        costly = _least(choice, [item for item in tried if item in nodes.get(site.kind, ())])
-        if costly is not None and choice.losses[costly] <= bar:
-            fewer = "shift" in tried and choice.losses["shift"] <= min(bar, choice.losses[costly] / WORTH_FACTORS)
-            best = "shift" if fewer else costly
-        if best is not None:
-            made[site.name] = choice.best[best]
-    return made
-
-
-def _with_and_without_values(sites: Sequence[Site], tried: Mapping[str, Parameters]) -> dict[str, Parameters]:
-    """Each set, where it has any, and without the values of attention: their shift passes through probabilities, which
-    on a coarse grid do not sum to one, and no loss of the output projection shows that."""
-    values = {site.name for site in sites if site.kind is Kind.VALUE}
-    found: dict[str, Parameters] = {}
-    for name, made in tried.items():
-        others = {site: item for site, item in made.items() if site not in values}
-        if made:
-            found[name] = made
-        if others and len(others) < len(made):
-            found[name + BUT_VALUES] = others
-    return found
-
-
 def _again(
     site: Site, seen: Rows, choice: Choice, taken: ShiftScale, methods: Sequence[str], precisions: Precisions
 ) -> ShiftScale:
     """The same proposal made from more samples: bounds of channels grow with their number."""
     place = next(choice.places[name] for name, made in choice.best.items() if made is taken)
     return next(islice(proposals(site, seen, methods, precisions), place, None))[1]
-
-
-def _same(one: Parameters, other: Parameters) -> bool:
-    return one.keys() == other.keys() and all(one[name] is other[name] for name in one)
-
-
-def _least(choice: Choice, methods: Sequence[str]) -> str | None:
-    return min(methods, key=lambda item: choice.losses[item], default=None)
-
-
-def _is_free(site: Site, made: ShiftScale) -> bool:
-    """Whether the rewrite adds no node (but a bias to a layer that has none)."""
-    if not site.scales:
-        return False
-    return not site.edges or (not made.scales and all(edge.bias is not None and edge.axis == -1 for edge in site.edges))
 
 
 def _described(site: Site, choice: Choice, taken: ShiftScale | None) -> dict[str, Any]:
