@@ -12,6 +12,7 @@ TABLE: dict[str, str] = {
     "insert-lookups": "qcompiler.passes.softmax.insert_lookups:InsertLookups",
     "correct-biases": "qcompiler.passes.quant.correct_biases:CorrectBiases",
     "fold-affine": "qcompiler.passes.fold.fold_affine:FoldAffine",
+    "fold-norm-gain": "qcompiler.passes.fold.fold_norm_gain:FoldNormGain",
     "fold-layer-scale": "qcompiler.passes.fold.fold_layer_scale:FoldLayerScale",
     "fold-shift-scale": "qcompiler.passes.equalize.fold_shift_scale:FoldShiftScale",
     "rotate-residual": "qcompiler.passes.rotate.rotate_residual:RotateResidual",

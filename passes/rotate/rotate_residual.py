@@ -5,19 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import onnx_ir as ir
 
+from qcompiler.passes.fold.fold_norm_gain import fold_gain, why_not_folded
 from qcompiler.passes.rotate.hadamard import rotation, rotation_keeping_ones
 from qcompiler.passes.rotate.marks import mark
 from qcompiler.passes.rotate.outcome import rotate_sites
 from qcompiler.passes.rotate.residual_streams import NoStream, Stream, residual_streams
-from qcompiler.passes.rotate.turn import Turn, WeightEditor, form_of_bias, wide_array
-from qcompiler.passes.sites.records import Reader, Reals, Site
+from qcompiler.passes.rotate.turn import Turn, WeightEditor
 from qcompiler.pipeline import Outcome, Pass
-
-_SMALLEST_GAIN = 1e-3
-"""A bias that has to stay in its norm is divided by the gain; below this share of the largest it would blow up."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +47,9 @@ class RotateResidual(Pass):
 
 
 def _rotate(editor: WeightEditor, stream: Stream, seed: int) -> str:
-    kept = [site for site in stream.norms if site.bias is not None and not _takes_bias(site)]
-    if any(_gain_is_small(site) for site in kept):
-        return f"norm {kept[0].name} has a bias that its readers cannot take and a gain near zero"
+    for site in stream.norms:
+        if reason := why_not_folded(site):
+            return f"norm {site.name}: {reason}"
     matrix = (rotation_keeping_ones if stream.centred else rotation)(stream.channels, seed)
     by = Turn(matrix)
     for operand in stream.writers:
@@ -62,39 +58,6 @@ def _rotate(editor: WeightEditor, stream: Stream, seed: int) -> str:
     for reader in stream.readers:
         editor.turn(reader.weight, by)
     for site in stream.norms:
-        _rotate_norm(editor, site, by)
+        fold_gain(editor, site, by)
+        mark(site.scales[0].node, "residual")
     return ""
-
-
-def _rotate_norm(editor: WeightEditor, site: Site, by: Turn) -> None:
-    gain = np.broadcast_to(wide_array(site.scales[0].value).reshape(-1), (site.channels,)).copy()
-    if site.bias is not None:
-        bias = np.broadcast_to(wide_array(site.bias.value).reshape(-1), (site.channels,))
-        if _takes_bias(site):
-            for reader in site.readers:
-                _add_to_bias(editor, reader, bias)
-            editor.put(site.bias, np.zeros(site.channels))
-        else:
-            editor.put(site.bias, by(bias / gain))
-    for reader in site.readers:
-        editor.turn(reader.weight, by, gain)
-    editor.put(site.scales[0], np.ones(site.channels))
-    mark(site.scales[0].node, "residual")
-
-
-def _takes_bias(site: Site) -> bool:
-    return all(reader.bias is not None for reader in site.readers)
-
-
-def _gain_is_small(site: Site) -> bool:
-    gain = np.abs(wide_array(site.scales[0].value))
-    return bool(gain.min() <= _SMALLEST_GAIN * gain.max())
-
-
-def _add_to_bias(editor: WeightEditor, reader: Reader, bias: Reals) -> None:
-    assert reader.bias is not None
-    weight = wide_array(reader.weight.value)
-    matrix = weight.reshape(weight.shape[:2])  # a 1x1 Conv is one
-    moved = bias @ (matrix if reader.weight.axis == 0 else matrix.T)
-    old = wide_array(reader.bias.value).reshape(-1)
-    editor.put(reader.bias, form_of_bias(reader.bias, old + moved))

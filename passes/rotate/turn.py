@@ -47,8 +47,9 @@ class Turn:
 class WeightEditor:
     """New constants in place of old ones; what several nodes share and is turned alike stays shared."""
 
-    def __init__(self, model: ir.Model) -> None:
+    def __init__(self, model: ir.Model, suffix: str = "rotated") -> None:
         self.names = FreshNames(model)
+        self._suffix = suffix
         self._made: dict[tuple[int, int, int, bytes, bytes], tuple[ir.Value, ir.Value]] = {}
 
     def turn(self, operand: Operand, by: Turn, gain: Reals | None = None, part: Channels | None = None) -> None:
@@ -74,7 +75,7 @@ class WeightEditor:
         graph, old = operand.node.graph, operand.value
         assert isinstance(graph, ir.Graph)
         dtype = old.dtype.numpy() if old.dtype is not None else np.float32
-        return add_initializer(graph, numbers.astype(dtype), self.names(f"{old.name}_rotated"))
+        return add_initializer(graph, numbers.astype(dtype), self.names(f"{old.name}_{self._suffix}"))
 
 
 def _part_turned(array: np.ndarray[Any, Any], by: Turn, axis: int, part: Channels) -> Reals:

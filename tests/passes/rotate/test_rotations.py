@@ -197,7 +197,7 @@ def test_a_norm_bias_stays_where_a_reader_takes_none(gain: str) -> None:
     if gain == "with_zero":
         assert not outcome.matched
         assert [item.reason for item in outcome.skipped] == [
-            "norm n has a bias that its readers cannot take and a gain near zero"
+            "norm n: it has a bias that its readers cannot take and a gain near zero"
         ]
         return
     assert len(outcome.matched) == 1
