@@ -13,6 +13,7 @@ from qcompiler.passes.equalize.reader_loss import reader_loss
 from qcompiler.passes.equalize.sample_rows import sample_rows
 from qcompiler.passes.quant.select_sites import select_sites, source_of
 from qcompiler.passes.quant.zero_points import may_be_one_sided
+from qcompiler.passes.rotate.draws import Draw
 from qcompiler.passes.rotate.gated_sites import gated_sites
 from qcompiler.passes.rotate.hadamard import factors
 from qcompiler.passes.rotate.insert_rotation import online_turn
@@ -169,7 +170,7 @@ def _losses(
             reader_loss(
                 site, seen[site.name].rows, precisions, zero_point=str(source_of(site.value).name) in one_sided
             ),
-            reader_loss(site, seen[site.name].rows, precisions, online_turn(site.channels, 0)),
+            reader_loss(site, seen[site.name].rows, precisions, online_turn(site.channels, Draw())),
         )
         for site in sites
     }
