@@ -56,6 +56,7 @@ def rotate(
     Raises:
         QcompileError: As reading the data or the plan; a plan that rotates what this model does not have.
     """
+    why = ""
     if options.plan is not None:
         decision = Decision(from_plan(QuantPlan.load(options.plan).rotate), {})
     elif options.rotate == "none":
@@ -64,7 +65,8 @@ def rotate(
         finding = Diagnostic("QC204", Severity.WARNING, "--rotate", f"nothing is rotated: {why}", "name the kinds")
         return Rotated(model, diagnostics=(finding,))
     else:
-        measured = options.rotate in MEASURED
+        why = why_not_measured(model, source) if options.search == "full" else ""
+        measured = options.rotate in MEASURED or (options.search == "full" and not why)
         decision = decide(
             model, target, first_samples(model, source, FEEDS, held_back=options.validate is None) if measured else (),
             how=options.rotate, float_nodes=frozenset(nodes_kept_float(model, options)),
@@ -73,6 +75,10 @@ def rotate(
             progress=lambda: progress.advance(1),
         )  # fmt: skip
     findings = [
+        Diagnostic("QC204", Severity.WARNING, "--rotate", f"signs and orders are not chosen on data: {why}",
+                   "--search fast takes those of seed 0 too")
+    ] if why else []  # fmt: skip
+    findings += [
         Diagnostic("QC205", Severity.INFO, node, "a few positions decide the range of what it reads, rotated or not",
                    "if the outputs need it, keep it float with --exclude")
         for node in decision.facts.get("still_noisy", ())
