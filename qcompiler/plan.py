@@ -208,6 +208,8 @@ def _rotate_from_json(entry: dict[str, Any]) -> dict[str, Any]:
     held: dict[str, Any] = {"sites": [str(name) for name in entry["sites"]], "seed": int(entry["seed"])}
     if entry.get("draws"):
         held["draws"] = {str(name): _draw_from_json(item) for name, item in entry["draws"].items()}
+        if not held["draws"].keys() <= set(held["sites"]):
+            raise ValueError("a draw belongs to one of the sites")
     return held
 
 

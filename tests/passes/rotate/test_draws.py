@@ -12,6 +12,7 @@ import onnx_ir as ir
 import pytest
 
 from qcompiler.certification.certify import certify_models
+from qcompiler.diffing.plans import plan_changes
 from qcompiler.driver import compile_model
 from qcompiler.errors import UsageError
 from qcompiler.passes.rotate.draws import Draw, Draws
@@ -147,6 +148,15 @@ def test_plans_hold_draws_and_old_ones_load() -> None:
     assert QuantPlan.from_json(plan.to_json()).rotate == held
 
 
+def test_a_diff_of_plans_names_the_sites() -> None:
+    held = {"down": {"sites": ["h", "k", "l"], "seed": 1, "draws": {"k": {"seed": 0, "shuffle": 2}}}}
+    other = {"down": {"sites": ["h", "k"], "seed": 1, "draws": {"k": {"seed": 1}}}}
+    (change,) = plan_changes(QuantPlan(rotate=held), QuantPlan(rotate=other), 0.01)
+    assert change.facts == {"kind": "plan_rotate", "sites": ["down of k", "down of l"]}
+    same = {"down": {"sites": ["h", "k"], "seed": 1}}
+    assert plan_changes(QuantPlan(rotate=other), QuantPlan(rotate=same), 0.01) == []
+
+
 @pytest.mark.parametrize(
     "draw", ['{"seed": 0, "order": [0, 0]}', '{"seed": 0, "order": [0, 2]}', '{"order": [0, 1]}',
              '{"seed": 0, "order": [1, 0], "shuffle": 1}', '{"seed": 0, "order": [0, -1]}']
@@ -156,6 +166,10 @@ def test_plans_with_half_an_order_are_refused(draw: str) -> None:
     text = f'{{"schema": "qcompile-plan/1", "tensors": {{}}, "nodes": {{}}, "rotate": {rotate}}}'
     with pytest.raises(UsageError, match="not a plan"):
         QuantPlan.from_json(text.encode())
+    good = text.replace(draw, '{"seed": 0, "order": [1, -1]}')
+    assert QuantPlan.from_json(good.encode()).rotate["residual"]["draws"]["a"]["order"] == [1, -1]
+    with pytest.raises(UsageError, match="belongs to one of the sites"):
+        QuantPlan.from_json(good.replace('["a"]', '["b"]').encode())
 
 
 def test_a_plan_of_another_size_is_refused(tmp_path: Path) -> None:
