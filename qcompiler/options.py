@@ -44,7 +44,7 @@ class CompileOptions:
         states: "int8" carries the states of recurrences from call to call as codes with one scale each: inputs and
             outputs of one-step graphs become int8; "float" leaves them as they are.
         search: How long "auto" measures: "fast" tries the clipping rules and keeps groups of nodes float, "full" goes
-            on to rules by group and single nodes, on more samples.
+            on to rules by group and single nodes, on more samples, and chooses signs and orders of rotations by site.
         goal_sqnr: Output SQNR in dB (on calibration samples) that makes `float_share` unnecessary.
         float_share: Largest share of the multiply-adds that may stay float because measurement shows that their nodes
             hurt the outputs most; 0 quantizes all. Used only where the outputs stay below `goal_sqnr`.

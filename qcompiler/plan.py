@@ -55,7 +55,8 @@ class QuantPlan:
         equalize: Site to "shift" and "scale" by channel, of the rewrites that the scales presuppose.
         units: Hidden layer to its units that are computed apart; before all other rewrites on data.
         lookups: Activation name to the levels that its values are looked up as, in front of its own grid.
-        rotate: Kind of rotation to its "sites" and the "seed" of its signs; made before `equalize`.
+        rotate: Kind of rotation to its "sites" and the "seed" of its signs, and to "draws" of sites with a "seed", and
+            a "shuffle" or an "order" of channels, of their own; made before `equalize`.
         states: Input of the graph to the codes in which that state is carried from call to call.
         notes: Facts of the planner for the report, by tensor: method, clipping threshold, ...
     """
@@ -204,7 +205,24 @@ def _rounding(word: Any, weighted: bool, where: str) -> str:
 
 
 def _rotate_from_json(entry: dict[str, Any]) -> dict[str, Any]:
-    return {"sites": [str(name) for name in entry["sites"]], "seed": int(entry["seed"])}
+    held: dict[str, Any] = {"sites": [str(name) for name in entry["sites"]], "seed": int(entry["seed"])}
+    if entry.get("draws"):
+        held["draws"] = {str(name): _draw_from_json(item) for name, item in entry["draws"].items()}
+        if not held["draws"].keys() <= set(held["sites"]):
+            raise ValueError("a draw belongs to one of the sites")
+    return held
+
+
+def _draw_from_json(entry: dict[str, Any]) -> dict[str, Any]:
+    held: dict[str, Any] = {"seed": int(entry["seed"])}
+    if entry.get("shuffle"):
+        held["shuffle"] = int(entry["shuffle"])
+    if entry.get("order"):
+        held["order"] = [int(place) for place in entry["order"]]
+        channels = sorted(place if place >= 0 else -1 - place for place in held["order"])
+        if channels != list(range(len(channels))) or "shuffle" in held:
+            raise ValueError("an order names each channel once, c or -1 - c, and has no shuffle")
+    return held
 
 
 def _quant_to_json(quant: TensorQuant) -> dict[str, Any]:

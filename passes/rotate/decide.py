@@ -13,6 +13,8 @@ from qcompiler.passes.equalize.reader_loss import reader_loss
 from qcompiler.passes.equalize.sample_rows import sample_rows
 from qcompiler.passes.quant.select_sites import select_sites, source_of
 from qcompiler.passes.quant.zero_points import may_be_one_sided
+from qcompiler.passes.rotate.choose_draws import choose_draws
+from qcompiler.passes.rotate.draws import Draw
 from qcompiler.passes.rotate.gated_sites import gated_sites
 from qcompiler.passes.rotate.hadamard import factors
 from qcompiler.passes.rotate.insert_rotation import online_turn
@@ -69,11 +71,12 @@ def decide(
     on top of it, until nothing gains enough. Kinds that add nodes have to gain more and, but for "gated", are tried
     only while the outputs stay below `goal` dB; in front of down and output projections only those sites take part
     whose readers lose half of their error. Nothing is taken that leaves the outputs worse than no rotation. The full
-    search also tries other signs.
+    search also tries other signs, and for each site signs and an order of channels chosen on data.
 
     "recipe": the same with "gated" alone.
 
-    "all", or kinds separated by commas: these at every site, unmeasured.
+    "all", or kinds separated by commas: these at every site, unmeasured but for the full search, which chooses their
+    signs and orders.
 
     Args:
         model: In canonical form; left as it is.
@@ -88,8 +91,12 @@ def decide(
     one_sided = may_be_one_sided(model, target, chosen) if zero_points else frozenset()
     sites = _worth_rotating(found_sites(model), quantized)
     facts: dict[str, Any] = {"how": how, "found": {kind: len(names) for kind, names in sites.items()}}
+    search = Search(model, target, feeds, float_nodes, precisions, share, zero_points, threads, progress)
     if how not in MEASURED:
         taken = tuple(Rotation(kind, tuple(sites[kind])) for kind in wanted_kinds(how) if kind in sites)
+        if full and taken and feeds:
+            taken, drawn = _drawn(search, taken, quantized)
+            facts |= drawn | _measured(search, taken)
         return Decision(taken, facts | _described(model, taken))
     sites = {kind: names for kind, names in sites.items() if kind in MEASURED[how]}
     if not sites or not feeds:
@@ -104,17 +111,11 @@ def decide(
             name: {"none": _decibels(plain), "rotated": _decibels(turned)} for name, (plain, turned) in losses.items()
         }
         facts["still_noisy"] = [*facts.get("still_noisy", ()), *still_noisy(losses, readers)]
-    search = Search(model, target, feeds, float_nodes, precisions, share, zero_points, threads, progress)
     taken = search.greedy([Rotation(kind, tuple(names)) for kind, names in sites.items() if names], goal)
     if full and taken:
-        taken = search.seeds(taken)
-    facts |= {
-        "samples": len(feeds),
-        "sqnr": {label(key): round(value.total, 2) for key, value in search.seen.items()},
-        "sqnr_judged": {label(key): round(value.judged, 2) for key, value in search.seen.items()},
-        "taken": label(taken),
-    }
-    facts |= _described(model, taken, search.seen[()].costs)
+        taken, drawn = _drawn(search, taken, quantized)
+        facts |= drawn
+    facts |= _measured(search, taken) | _described(model, taken, search.seen[()].costs)
     return Decision(taken, facts)
 
 
@@ -131,6 +132,23 @@ def still_noisy(losses: Mapping[str, tuple[float, float]], readers: Readers) -> 
     levels = {name: _decibels(min(pair)) for name, pair in losses.items()}
     middle = float(np.median(list(levels.values())))
     return [reader for name, level in levels.items() if level < middle - FAR_BELOW for reader in readers[name]]
+
+
+def _drawn(
+    search: Search, taken: tuple[Rotation, ...], quantized: Collection[str]
+) -> tuple[tuple[Rotation, ...], dict[str, Any]]:
+    """These rotations with the draws that gain at the outputs, and what the readers of each site lose with each."""
+    found = choose_draws(search.model, taken, search.feeds, quantized, search.precisions, threads=search.threads)
+    return search.draws(taken, found.rotations), {"draws": found.facts()}
+
+
+def _measured(search: Search, taken: tuple[Rotation, ...]) -> dict[str, Any]:
+    return {
+        "samples": len(search.feeds),
+        "sqnr": {label(key): round(value.total, 2) for key, value in search.seen.items()},
+        "sqnr_judged": {label(key): round(value.judged, 2) for key, value in search.seen.items()},
+        "taken": label(taken),
+    }
 
 
 def _worth_rotating(sites: Mapping[Kind, Readers], quantized: Collection[str]) -> dict[Kind, Readers]:
@@ -169,7 +187,7 @@ def _losses(
             reader_loss(
                 site, seen[site.name].rows, precisions, zero_point=str(source_of(site.value).name) in one_sided
             ),
-            reader_loss(site, seen[site.name].rows, precisions, online_turn(site.channels, 0)),
+            reader_loss(site, seen[site.name].rows, precisions, online_turn(site.channels, Draw())),
         )
         for site in sites
     }

@@ -13,27 +13,37 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qcompiler.passes.rotate.orders import Order, split_signs
+
 Matrix = npt.NDArray[np.float64]
 _Signs = npt.NDArray[np.int8]
 _TABLE_BITS = 44
 """Cosines are rounded to so many binary places: mathematical libraries differ behind them, float32 weights do not."""
 
 
-def rotation(size: int, seed: int = 0) -> Matrix:
+def rotation(size: int, seed: int = 0, order: Order = ()) -> Matrix:
     """Q [size, size] with Q^T Q = 1, entries of about size^-1/2: diag(signs of the seed) times a Hadamard matrix.
+
+    With an order row k belongs to channel order[k] (P S H, P a permutation with signs).
 
     Where no Hadamard matrix is known for the size, the Kronecker product of one with a Hartley matrix, whose entries
     are at most sqrt(2) times as large (a random orthogonal matrix has some 4 times as large).
     """
-    return signs(size, seed)[:, None] * _unsigned(size)
+    made = signs(size, seed)[:, None] * _unsigned(size)
+    if not order:
+        return made
+    channels, turned = split_signs(order)
+    placed = np.empty_like(made)
+    placed[channels] = made * turned[:, None]
+    return placed
 
 
-def rotation_keeping_ones(size: int, seed: int = 0) -> Matrix:
+def rotation_keeping_ones(size: int, seed: int = 0, order: Order = ()) -> Matrix:
     """The same with Q 1 = 1 = Q^T 1: LayerNorm(x Q) = LayerNorm(x) Q, for the mean of x Q is that of x.
 
     A rotation H, followed by the reflection that brings H^T 1 back to 1.
     """
-    made = rotation(size, seed)
+    made = rotation(size, seed, order)
     ones = np.full(size, size**-0.5)
     moved = np.array([math.fsum(column) for column in made.T]) * size**-0.5
     axis = moved - ones

@@ -7,19 +7,29 @@ import onnx_ir as ir
 
 from qcompiler.graph import FreshNames, add_initializer, make_node
 from qcompiler.passes.canonical.forms import Form, Role, annotate
+from qcompiler.passes.rotate.draws import Draw
 from qcompiler.passes.rotate.hadamard import factors, rotation
+from qcompiler.passes.rotate.orders import parts_of
 from qcompiler.passes.rotate.turn import Turn
 
 
-def online_turn(size: int, seed: int) -> Turn:
+def online_turn(size: int, draw: Draw) -> Turn:
     """The rotation of `size` channels that costs least as nodes: of two factors above 64 channels.
 
     onnxruntime, one thread, a rotation of 1536 channels in front of an int8 MatMul to 576, 128 tokens: as one matrix
     the two take 9.3 times as long as the MatMul alone, in blocks of 128 1.6 times, as 48 (x) 32 1.6 times, and that
     mixes all channels.
+
+    An order that is the product of one of each factor goes into these; another one stays in the turn, for whoever
+    inserts it to move in front.
     """
-    left, right = factors(size)
-    return Turn(rotation(right, seed), None if left == 1 else rotation(left, seed))
+    (left, right), order = factors(size), draw.places(size)
+    if left == 1:
+        return Turn(rotation(right, draw.seed, order))
+    parts = parts_of(order, left, right) if order else ((), ())
+    rows, columns = parts or ((), ())
+    rest = None if parts is not None else np.asarray(order, np.int64)
+    return Turn(rotation(right, draw.seed, columns), rotation(left, draw.seed, rows), rest)
 
 
 class RotationInserter:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import onnx_ir as ir
 
 from qcompiler.passes.canonical.forms import Form, form_of
+from qcompiler.passes.rotate.draws import Draws
 from qcompiler.passes.rotate.rotate_in_front import rotate_in_front
 from qcompiler.passes.sites.layer_sites import mlp_sites
 from qcompiler.passes.sites.records import Refusal, Site
@@ -41,11 +42,13 @@ class RotateDown(Pass):
     Attributes:
         sites: Names of what is rotated; None for all.
         seed: Of the signs in K.
+        draws: Sites with signs, or an order of their channels, of their own.
     """
 
     name: ClassVar[str] = "rotate-down"
     sites: tuple[str, ...] | None = None
     seed: int = 0
+    draws: Draws = field(default=(), repr=False)
 
     def run(self, model: ir.Model) -> Outcome:
-        return rotate_in_front(model, down_sites(model), self.sites, self.seed)
+        return rotate_in_front(model, down_sites(model), self.sites, self.seed, self.draws)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import onnx_ir as ir
 
+from qcompiler.passes.rotate.draws import Draws
 from qcompiler.passes.rotate.gated_sites import gated_sites
 from qcompiler.passes.rotate.rotate_in_front import rotate_in_front
 from qcompiler.pipeline import Outcome, Pass
@@ -26,11 +27,13 @@ class RotateGated(Pass):
     Attributes:
         sites: Names of what is rotated; None for all.
         seed: Of the signs in K.
+        draws: Sites with signs, or an order of their channels, of their own.
     """
 
     name: ClassVar[str] = "rotate-gated"
     sites: tuple[str, ...] | None = None
     seed: int = 0
+    draws: Draws = field(default=(), repr=False)
 
     def run(self, model: ir.Model) -> Outcome:
-        return rotate_in_front(model, gated_sites(model), self.sites, self.seed, take_gain=True)
+        return rotate_in_front(model, gated_sites(model), self.sites, self.seed, self.draws, take_gain=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import onnx_ir as ir
 
+from qcompiler.passes.rotate.draws import Draw, Draws, draw_of, misfit
 from qcompiler.passes.rotate.hadamard import rotation
 from qcompiler.passes.rotate.head_values import HeadValues, head_values
 from qcompiler.passes.rotate.marks import mark
@@ -28,20 +29,27 @@ class RotateHeads(Pass):
     Attributes:
         sites: Names of the joined heads; None for all.
         seed: Of the signs in R.
+        draws: Sites with signs, or an order of their channels, of their own.
     """
 
     name: ClassVar[str] = "rotate-heads"
     sites: tuple[str, ...] | None = None
     seed: int = 0
+    draws: Draws = field(default=(), repr=False)
 
     def run(self, model: ir.Model) -> Outcome:
         editor = WeightEditor(model)
-        turns: dict[int, Turn] = {}
+        turns: dict[tuple[int, Draw], Turn] = {}
 
         def act(found: HeadValues | Refusal) -> str:
             if not isinstance(found, HeadValues):
                 return found.reason
-            by = turns.setdefault(found.size, Turn(rotation(found.size, self.seed)))
+            draw = draw_of(self.draws, found.name, self.seed)
+            if why := misfit(draw, found.size):
+                return why
+            if (found.size, draw) not in turns:
+                turns[found.size, draw] = heads_turn(found.size, draw)
+            by = turns[found.size, draw]
             for operand in found.made:
                 editor.turn(operand, by, part=found.part)
             for reader in found.readers:
@@ -50,3 +58,8 @@ class RotateHeads(Pass):
             return ""
 
         return rotate_sites(head_values(model), self.sites, act)
+
+
+def heads_turn(size: int, draw: Draw) -> Turn:
+    """R for heads of so many channels."""
+    return Turn(rotation(size, draw.seed, draw.places(size)))

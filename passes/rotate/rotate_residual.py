@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import onnx_ir as ir
 
 from qcompiler.passes.fold.fold_norm_gain import fold_gain, why_not_folded
+from qcompiler.passes.rotate.draws import Draw, Draws, draw_of, misfit
 from qcompiler.passes.rotate.hadamard import rotation, rotation_keeping_ones
 from qcompiler.passes.rotate.marks import mark
 from qcompiler.passes.rotate.outcome import rotate_sites
@@ -31,27 +32,37 @@ class RotateResidual(Pass):
     Attributes:
         sites: Names of streams; None for all.
         seed: Of the signs in Q.
+        draws: Sites with signs, or an order of their channels, of their own.
     """
 
     name: ClassVar[str] = "rotate-residual"
     sites: tuple[str, ...] | None = None
     seed: int = 0
+    draws: Draws = field(default=(), repr=False)
 
     def run(self, model: ir.Model) -> Outcome:
         editor = WeightEditor(model)
 
         def act(found: Stream | NoStream) -> str:
-            return found.reason if isinstance(found, NoStream) else _rotate(editor, found, self.seed)
+            if isinstance(found, NoStream):
+                return found.reason
+            draw = draw_of(self.draws, found.name, self.seed)
+            return misfit(draw, found.channels) or turn_stream(editor, found, stream_turn(found, draw))
 
         return rotate_sites(residual_streams(model), self.sites, act)
 
 
-def _rotate(editor: WeightEditor, stream: Stream, seed: int) -> str:
+def stream_turn(stream: Stream, draw: Draw) -> Turn:
+    """Q for a stream: one that keeps the mean where a norm takes it off."""
+    made = rotation_keeping_ones if stream.centred else rotation
+    return Turn(made(stream.channels, draw.seed, draw.places(stream.channels)))
+
+
+def turn_stream(editor: WeightEditor, stream: Stream, by: Turn) -> str:
+    """Multiply a stream by Q, and gains and biases of its norms into their readers; why not, or ""."""
     for site in stream.norms:
         if reason := why_not_folded(site):
             return f"norm {site.name}: {reason}"
-    matrix = (rotation_keeping_ones if stream.centred else rotation)(stream.channels, seed)
-    by = Turn(matrix)
     for operand in stream.writers:
         editor.turn(operand, by)
         mark(operand.node, "residual")

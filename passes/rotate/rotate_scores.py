@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import onnx_ir as ir
 
 from qcompiler.graph import FreshNames
+from qcompiler.passes.rotate.draws import Draws, draw_of, misfit
 from qcompiler.passes.rotate.hadamard import rotation
 from qcompiler.passes.rotate.insert_rotation import RotationInserter
 from qcompiler.passes.rotate.outcome import rotate_sites
@@ -29,11 +30,13 @@ class RotateScores(Pass):
     Attributes:
         sites: Names of the products; None for all.
         seed: Of the signs in R.
+        draws: Sites with signs, or an order of their channels, of their own.
     """
 
     name: ClassVar[str] = "rotate-scores"
     sites: tuple[str, ...] | None = None
     seed: int = 0
+    draws: Draws = field(default=(), repr=False)
 
     def run(self, model: ir.Model) -> Outcome:
         inserter = RotationInserter(model, FreshNames(model))
@@ -41,7 +44,10 @@ class RotateScores(Pass):
         def act(found: ScoreOperands | Refusal) -> str:
             if not isinstance(found, ScoreOperands):
                 return found.reason
-            _rotate(inserter, found, Turn(rotation(found.size, self.seed)))
+            draw = draw_of(self.draws, found.name, self.seed)
+            if why := misfit(draw, found.size):
+                return why
+            _rotate(inserter, found, Turn(rotation(found.size, draw.seed, draw.places(found.size))))
             return ""
 
         return rotate_sites(score_operands(model), self.sites, act)

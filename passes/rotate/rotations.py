@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 import onnx_ir as ir
 
+from qcompiler.passes.rotate.draws import Draws
 from qcompiler.passes.rotate.gated_sites import gated_sites
 from qcompiler.passes.rotate.head_values import HeadValues, head_values
 from qcompiler.passes.rotate.residual_streams import Stream, residual_streams
@@ -37,16 +38,17 @@ Readers = dict[str, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """One kind, at these sites, with the signs of this seed: all that a plan keeps."""
+    """One kind, at these sites, with the signs of this seed or what `draws` says of a site: all that a plan keeps."""
 
     kind: Kind
     sites: tuple[str, ...]
     seed: int = 0
+    draws: Draws = ()
 
 
 def passes_of(rotations: Sequence[Rotation]) -> list[AnyRotation]:
     """One pass for each."""
-    return [PASSES[item.kind](item.sites, item.seed) for item in rotations]
+    return [PASSES[item.kind](item.sites, item.seed, item.draws) for item in rotations]
 
 
 def found_sites(model: ir.Model) -> dict[Kind, Readers]:

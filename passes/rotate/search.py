@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from qcompiler.passes.quant.measure_rewrites import Measured, measure
+from qcompiler.passes.rotate.choose_draws import SEEDS
 from qcompiler.passes.rotate.rotations import KINDS, ONLINE, ONLY_BELOW_GOAL, Rotation, passes_of
 from qcompiler.precision import Precisions
 from qcompiler.session import Feeds
@@ -19,9 +20,8 @@ measurement."""
 GAIN_NODES = 1.5
 HOPELESS = -0.5
 """A kind that costs this much by itself is not tried again on top of others."""
-SEEDS = (1, 2, 3)
-"""Signs that the full search tries besides those of seed 0."""
-GAIN_SEED = 0.2
+GAIN_DRAW = 0.2
+"""Decibels at the outputs that other signs or orders have to gain over those of seed 0."""
 
 
 @dataclass(slots=True)
@@ -74,15 +74,21 @@ class Search:
             left = [item for item in left if item != best]
         return taken
 
-    def seeds(self, taken: tuple[Rotation, ...]) -> tuple[Rotation, ...]:
-        """Other signs, the same for all kinds, where they gain."""
+    def draws(self, taken: tuple[Rotation, ...], by_site: tuple[Rotation, ...]) -> tuple[Rotation, ...]:
+        """The draws chosen site by site, kind after kind, and other signs, the same for all: where they gain at the
+        outputs."""
         best = taken
+        for item in by_site:
+            if item.draws:
+                best = self._better(tuple(item if old.kind == item.kind else old for old in best), best)
         for seed in SEEDS:
-            tried = tuple(Rotation(item.kind, item.sites, seed) for item in taken)
-            found, now = self.level(tried), self.level(best)
-            if found.judged >= now.judged + GAIN_SEED and found.total >= self.level(()).total:
-                best = tried
+            best = self._better(tuple(Rotation(item.kind, item.sites, seed) for item in taken), best)
         return best
+
+    def _better(self, tried: tuple[Rotation, ...], best: tuple[Rotation, ...]) -> tuple[Rotation, ...]:
+        found, now = self.level(tried), self.level(best)
+        kept = found.total >= min(self.level(()).total, now.total)
+        return tried if kept and found.judged >= now.judged + GAIN_DRAW else best
 
 
 def _gain(item: Rotation, tried: Measured, now: Measured) -> float:
@@ -96,5 +102,7 @@ def _ordered(rotations: tuple[Rotation, ...]) -> tuple[Rotation, ...]:
 
 def label(rotations: tuple[Rotation, ...]) -> str:
     """As a report names them."""
-    seed = f" seed {rotations[0].seed}" if rotations and rotations[0].seed else ""
-    return "+".join(item.kind for item in rotations) + seed if rotations else "none"
+    if not rotations:
+        return "none"
+    seed = f" seed {rotations[0].seed}" if rotations[0].seed else ""
+    return "+".join(f"{item.kind} drawn" if item.draws else item.kind for item in rotations) + seed

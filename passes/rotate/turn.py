@@ -19,15 +19,17 @@ _ROWS = 8192
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """K = left (x) right, orthogonal [m b, m b]: x [m b] becomes x K; only the two factors are held.
+    """K = P (left (x) right), orthogonal [m b, m b]: x [m b] becomes x K; only the factors and the order are held.
 
     Attributes:
         left: [m, m]; None for the unit matrix of any size (every block alike).
         right: [b, b].
+        order: P, the channel at each place; None for channels as they are.
     """
 
     right: Matrix
     left: Matrix | None = None
+    order: Channels | None = None
 
     def __call__(self, array: np.ndarray[Any, Any], axis: int = -1) -> Reals:
         """array K along `axis`, computed in float64 and rounded once to the array's type."""
@@ -37,6 +39,7 @@ class Turn:
         made = np.empty(flat.shape, array.dtype)
         for first in range(0, len(flat), _ROWS):
             part = flat[first : first + _ROWS].astype(np.float64)
+            part = part if self.order is None else part[:, self.order]
             part = part.reshape(len(part), -1, size) @ self.right
             if self.left is not None:
                 part = self.left.T @ part
@@ -65,6 +68,14 @@ class WeightEditor:
                 array = array * gain.reshape(form)
             turned = by(array, operand.axis) if part is None else _part_turned(array, by, operand.axis, part)
             self._made[key] = (old, self._constant(operand, turned))  # old is kept: ids come again
+        operand.node.replace_input_with(operand.index, self._made[key][1])
+
+    def reorder(self, operand: Operand, order: Channels) -> None:
+        """The operand with channel order[k] at place k, along its axis."""
+        old = operand.value
+        key = (id(old), operand.axis, 0, order.tobytes(), b"order")
+        if key not in self._made:
+            self._made[key] = (old, self._constant(operand, np.take(_array(old), order, axis=operand.axis)))
         operand.node.replace_input_with(operand.index, self._made[key][1])
 
     def put(self, operand: Operand, numbers: Reals) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,11 @@ def plan_changes(first: QuantPlan, second: QuantPlan, tolerance: float) -> list[
                        if first.equalize.get(key) != second.equalize.get(key))  # fmt: skip
         facts = {"kind": "plan_equalize", "sites": names}
         changes.append(Change(Level.WEIGHTS, f"plan: shift and scale differ at {few(names)}", len(names), facts))
+    ours, theirs = _rotated(first), _rotated(second)
+    if ours != theirs:
+        names = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
+        facts = {"kind": "plan_rotate", "sites": names}
+        changes.append(Change(Level.WEIGHTS, f"plan: rotations differ at {few(names)}", len(names), facts))
     if first.units != second.units:
         names = sorted(key for key in {*first.units, *second.units} if first.units.get(key) != second.units.get(key))
         facts = {"kind": "plan_units", "sites": names}
@@ -35,6 +41,15 @@ def plan_changes(first: QuantPlan, second: QuantPlan, tolerance: float) -> list[
         facts = {"kind": "plan_lookups", "tensors": names}
         changes.append(Change(Level.PRECISION, f"plan: {few(names)} have other levels", len(names), facts))
     return sorted(changes, key=lambda item: -item.level)
+
+
+def _rotated(plan: QuantPlan) -> dict[str, Any]:
+    """Kind and site to what defines the matrix."""
+    return {
+        f"{kind} of {name}": held.get("draws", {}).get(name, {"seed": held["seed"]})
+        for kind, held in plan.rotate.items()
+        for name in held["sites"]
+    }
 
 
 def _nodes(first: QuantPlan, second: QuantPlan) -> Iterator[Change]:
