@@ -53,8 +53,8 @@ def test_factors_go_into_weight_and_bias(body: str, left: list[str]) -> None:
 @pytest.mark.parametrize("factor", ["t = Transpose<perm = [0, 2, 1]>(s) y = Mul(t, c)", "y = Mul(s, columns)"])
 @pytest.mark.parametrize("conv", ["a = Conv(x, k, b)", "a = Conv<group = 2>(x, h)"])
 def test_factors_go_into_a_conv_whose_places_become_tokens(conv: str, factor: str) -> None:
-    weights = {"k": RANDOM.standard_normal((6, 4, 3, 3)), "h": RANDOM.standard_normal((6, 2, 1, 1)),
-               "b": np.arange(6), "c": RANDOM.uniform(0.5, 2, 6), "columns": RANDOM.uniform(0.5, 2, (6, 1))}  # fmt: skip
+    weights = {"k": RANDOM.standard_normal((6, 4, 3, 3)), "h": RANDOM.standard_normal((6, 2, 1, 1)), "b": np.arange(6),
+               "c": RANDOM.uniform(0.5, 2, 6), "columns": RANDOM.uniform(0.5, 2, (6, 1))}  # fmt: skip
     text = f"m (float[N, 4, 5, 5] x) => (float y) {{ {conv} s = Reshape(a, flat) {factor} }}"
     constants = {name: array.astype(np.float32) for name, array in weights.items()}
     source = canonical(build(text, 17, flat=np.array([0, 6, -1]), **constants))
