@@ -13,6 +13,7 @@ TABLE: dict[str, str] = {
     "correct-biases": "qcompiler.passes.quant.correct_biases:CorrectBiases",
     "fold-affine": "qcompiler.passes.fold.fold_affine:FoldAffine",
     "fold-layer-scale": "qcompiler.passes.fold.fold_layer_scale:FoldLayerScale",
+    "split-joined-reader": "qcompiler.passes.fold.split_joined_reader:SplitJoinedReader",
     "fold-shift-scale": "qcompiler.passes.equalize.fold_shift_scale:FoldShiftScale",
     "rotate-residual": "qcompiler.passes.rotate.rotate_residual:RotateResidual",
     "rotate-heads": "qcompiler.passes.rotate.rotate_heads:RotateHeads",
