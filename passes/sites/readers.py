@@ -33,8 +33,8 @@ class Readers:
 def find_readers(value: ir.Value, axis: int = -1, *, factors: bool = False) -> Readers:
     """Follow `value` to its readers.
 
-    Through Identity, Cast, Reshape, Flatten, Squeeze, Unsqueeze, Transpose, and Split, Slice, Gather, ReduceMean,
-    GlobalAveragePool along other axes than that of the channels; through a Concat along such an axis if all its parts
+    Through Identity, Cast, Reshape, Flatten, Squeeze, Unsqueeze, Transpose, and Split, Slice, Gather, GatherND,
+    ReduceMean, GlobalAveragePool along other axes than that of the channels; through a Concat along such an axis if all its parts
     come from `value`, as where a window is rolled.
 
     Args:
@@ -195,6 +195,10 @@ def axis_behind(node: ir.Node, axis: int) -> int | None:
         if taken == place:
             return None
         return place + (new_dims - dims if taken < place else 0) - new_dims
+    if node.op_type == "GatherND":
+        picked = node.inputs[1].shape[-1] if node.inputs[1] is not None and node.inputs[1].shape else None
+        known = isinstance(picked, int) and node.attributes.get_int("batch_dims", 0) + picked <= place
+        return axis if known else None
     if node.op_type == "ReduceMean":
         axes = reduction_axes(node)
         if axes is None or place in (reduced := {item % dims for item in axes}):
