@@ -40,6 +40,7 @@ TABLE: dict[str, str] = {
     "settle-shapes": "qcompiler.passes.normalize.settle_shapes:SettleShapes",
     "plain-einsum": "qcompiler.passes.normalize.plain_einsum:PlainEinsum",
     "plain-gather": "qcompiler.passes.normalize.plain_gather:PlainGather",
+    "plain-strides": "qcompiler.passes.normalize.plain_strides:PlainStrides",
     "plain-gemm": "qcompiler.passes.normalize.plain_gemm:PlainGemm",
     "group-factors": "qcompiler.passes.recurrence.group_factors:GroupFactors",
     "lay-channels-last": "qcompiler.passes.recurrence.lay_channels_last:LayChannelsLast",

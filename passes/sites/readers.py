@@ -34,8 +34,8 @@ def find_readers(value: ir.Value, axis: int = -1, *, factors: bool = False) -> R
     """Follow `value` to its readers.
 
     Through Identity, Cast, Reshape, Flatten, Squeeze, Unsqueeze, Transpose, and Split, Slice, Gather, GatherND,
-    ReduceMean, GlobalAveragePool along other axes than that of the channels; through a Concat along such an axis if all its parts
-    come from `value`, as where a window is rolled.
+    ReduceMean, GlobalAveragePool along other axes than that of the channels; through a Concat along such an axis if
+    all its parts come from `value`, as where a window is rolled.
 
     Args:
         axis: Of the channels, counted from the end.
@@ -219,8 +219,8 @@ def _axis_reshaped(before: ir.Value, after: ir.Value, place: int) -> int | None:
     old, new = list(before.shape), list(after.shape)
     if not isinstance(old[place], int):
         return None
-    if place == len(old) - 1:
-        return -1 if new and new[-1] == old[-1] else None
+    if place == len(old) - 1 and new and new[-1] == old[-1]:
+        return -1
     front = old[: place + 1]
     known = all(isinstance(size, int) or size.value is not None for size in front)
     if known and new[: place + 1] == front:
