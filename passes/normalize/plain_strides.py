@@ -15,6 +15,9 @@ from qcompiler.pipeline import Outcome, Pass
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
+_MOST_TERMS = 12
+"""One for each axis, and the offset; sums of sums of one value could have any number."""
+
 
 @dataclass(frozen=True)
 class PlainStrides(Pass):
@@ -48,7 +51,9 @@ def _rows(index: ir.Value | None) -> tuple[ir.Value | int, list[int]] | None:
     index."""
     constants: list[Array] = []
     counted: list[ir.Value] = []
-    for term in _terms(index):
+    for count, term in enumerate(_terms(index)):
+        if count == _MOST_TERMS:
+            return None
         array = constant_array(term)
         counted += [term] if array is None else []
         constants += [array] if array is not None else []
