@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import onnx_ir as ir
 
 from qcompiler.graph import (
     FreshNames,
-    add_initializer,
     all_nodes,
     constant_array,
     make_node,
@@ -25,9 +23,10 @@ from qcompiler.passes.canonical.matching import (
     other_operand,
     producer,
     reduction_axes,
-    replace_with,
     with_scalar,
 )
+from qcompiler.passes.canonical.norm_match import Norm, absorb_affine, per_channel
+from qcompiler.passes.canonical.norm_operator import put_operator
 from qcompiler.pipeline import Outcome, Pass, Skip
 
 _WHOLE = {
@@ -37,30 +36,14 @@ _WHOLE = {
 }
 
 
-@dataclass
-class _Norm:
-    """One match: y = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * gain + bias, mean absent in RMSNorm."""
-
-    data: ir.Value
-    axes: tuple[int, ...]
-    epsilon: float
-    centered: bool
-    result: ir.Value
-    inner: list[ir.Node] = field(default_factory=list)
-    gain: ir.Value | None = None
-    bias: ir.Value | None = None
-    gain_node: ir.Node | None = None
-    bias_node: ir.Node | None = None
-
-
 @dataclass(frozen=True)
 class RecogniseNorms(Pass):
     """(x - mean) / sqrt(var + eps) * gain + bias becomes LayerNormalization; without mean and bias RMSNormalization.
 
     Squares as Pow(2) or Mul(d, d), the root as Sqrt or Pow, its inverse as Div or Reciprocal, constants on either side,
     Casts to float32 around the statistics, Keras's x * s + (bias - mean * s). The operator computes its statistics in
-    float32. Where the target lacks the operator, or the axes are not the last one (GroupNorm), the nodes stay and are
-    annotated.
+    float32. A norm over one other axis with a gain along it (channels-first, as in ConvNeXt and SAM) gets a Transpose
+    on both sides. Where the target lacks the operator, or for other axes (GroupNorm), the nodes stay and are annotated.
 
     Attributes:
         native_ops: Operators that the target takes and the model's opset has.
@@ -96,53 +79,24 @@ class RecogniseNorms(Pass):
                 matched.append(site)
         return Outcome(modified, tuple(matched), tuple(skipped))
 
-    def _apply(self, found: _Norm, site: str, fresh: FreshNames) -> None:
-        form = Form.GROUP_NORM
-        if found.axes == (-1,):
-            form = Form.LAYER_NORM if found.centered else Form.RMS_NORM
+    def _apply(self, found: Norm, site: str, fresh: FreshNames) -> None:
+        form = Form.LAYER_NORM if found.centered else Form.RMS_NORM
         op = "LayerNormalization" if found.centered else "RMSNormalization"
-        channels = found.data.shape[-1] if found.data.shape is not None and len(found.data.shape) else None
+        channels = found.channels
         taken = op in self.native_ops and found.result.dtype == found.data.dtype
-        if form is not Form.GROUP_NORM and taken and isinstance(channels, int):
-            node = _single_node(found, op, channels, fresh)
+        one_axis = found.axes == (-1,) or (len(found.axes) == 1 and found.gain is not None)
+        if one_axis and taken and channels is not None:
+            node = put_operator(found, op, channels, fresh)
             annotate(node, form, Role.WHOLE, site)
             node.name = fresh(site)
             return
+        form = form if found.axes == (-1,) else Form.GROUP_NORM
         roles = [(node, Role.CAST if node.op_type == "Cast" else Role.INNER) for node in found.inner]
         special = {id(found.gain_node): Role.GAIN, id(found.bias_node): Role.BIAS}
         annotate_all([(node, special.get(id(node), role)) for node, role in roles], form, site)
 
 
-def _single_node(found: _Norm, op: str, channels: int, fresh: FreshNames) -> ir.Node:
-    root = found.inner[-1].graph
-    if not isinstance(root, ir.Graph):
-        raise ValueError("the norm belongs to no graph")
-    site, dtype = found.result.name or op, found.result.dtype or ir.DataType.FLOAT
-
-    def flat(value: ir.Value | None, default: float | None, name: str) -> ir.Value | None:
-        array = constant_array(value) if value is not None else None
-        if array is None:
-            return (
-                None
-                if default is None
-                else add_initializer(root, np.full(channels, default, dtype.numpy()), fresh(name))
-            )
-        if array.shape == (channels,) and value is not None and value.const_value is not None:
-            return value
-        wide = np.broadcast_to(array.reshape(-1), (channels,))
-        return add_initializer(root, np.ascontiguousarray(wide), fresh(name))
-
-    inputs: list[ir.Value | None] = [found.data, flat(found.gain, 1.0, f"{site}_gain")]
-    bias = flat(found.bias, None, f"{site}_bias")
-    if bias is not None:
-        inputs.append(bias)
-    attributes = {"axis": -1, "epsilon": found.epsilon, "stash_type": 1}
-    node = ir.node(op, inputs, attributes)
-    replace_with(found.result, node, found.inner)
-    return node
-
-
-def _match(root: ir.Node) -> _Norm | str:
+def _match(root: ir.Node) -> Norm | str:
     """A match around this square root, or why not; an empty reason where nothing looks like a norm.
 
     An Add of an epsilon may be missing.
@@ -176,26 +130,26 @@ def _match(root: ir.Node) -> _Norm | str:
     ):
         inner = [mean, centered, *_casts_behind(centered, squared), *inner]
         data, is_centered = centered.inputs[0], True
-    found = _Norm(data, axes, float(split[1]), is_centered, root.outputs[0], inner)
+    found = Norm(data, axes, float(split[1]), is_centered, root.outputs[0], inner)
     statistics = list(found.inner)
     reason = _normalized(found, root, squared, exponent)
     if reason:
         found.inner = statistics
         if not _keras(found, root, mean, exponent):
             return reason
-    _absorb_affine(found)
+    absorb_affine(found)
     leak = leaks(found.inner, found.result)
     return f"{leak.name} is read elsewhere" if leak is not None else found
 
 
-def _one_each(found: _Norm, root: ir.Node, fresh: FreshNames) -> list[_Norm]:
+def _one_each(found: Norm, root: ir.Node, fresh: FreshNames) -> list[Norm]:
     """The match, or where several gains read what it normalizes (norms of one value, computed once), one for each."""
     end, casts = found.result, list[ir.Node]()
     while (cast := sole_consumer(end)) is not None and cast.op_type == "Cast":
         casts.append(cast)
         end = cast.outputs[0]
     uses = tuple(end.uses())
-    scaled = all(use.node.op_type == "Mul" and _per_channel(other_operand(use.node, end), found.data) for use in uses)
+    scaled = all(use.node.op_type == "Mul" and per_channel(other_operand(use.node, end), found.data) for use in uses)
     if found.gain is not None or found.axes != (-1,) or len(uses) < 2 or end.is_graph_output() or not scaled:
         return [found]
     roots = [root]
@@ -203,7 +157,7 @@ def _one_each(found: _Norm, root: ir.Node, fresh: FreshNames) -> list[_Norm]:
         copies = _copied([*found.inner, *casts], fresh)
         use.node.replace_input_with(use.idx, copies[end].outputs[0])
         roots.append(copies[root.outputs[0]])
-    return [each for item in roots if isinstance(each := _match(item), _Norm)]
+    return [each for item in roots if isinstance(each := _match(item), Norm)]
 
 
 def _copied(nodes: list[ir.Node], fresh: FreshNames) -> dict[ir.Value, ir.Node]:
@@ -239,7 +193,7 @@ def _squared(value: ir.Value | None) -> tuple[ir.Value | None, ir.Node | None]:
     return (node.inputs[0], node) if scalar_constant(node.inputs[1]) == 2 else (None, None)
 
 
-def _normalized(found: _Norm, root: ir.Node, squared: ir.Value, exponent: float) -> str:
+def _normalized(found: Norm, root: ir.Node, squared: ir.Value, exponent: float) -> str:
     """d / s or d * (1 / s); adds the nodes and sets the result."""
     node = next_through_casts(root.outputs[0], found.inner)
     if node is None:
@@ -263,7 +217,7 @@ def _normalized(found: _Norm, root: ir.Node, squared: ir.Value, exponent: float)
     return ""
 
 
-def _keras(found: _Norm, root: ir.Node, mean: ir.Node | None, exponent: float) -> bool:
+def _keras(found: Norm, root: ir.Node, mean: ir.Node | None, exponent: float) -> bool:
     """x * s + (bias - mean * s) with s = gain / sqrt(...): Keras and TensorFlow's batch form."""
     if mean is None or not found.centered:
         return False
@@ -303,49 +257,9 @@ def _keras(found: _Norm, root: ir.Node, mean: ir.Node | None, exponent: float) -
         return False
     if shift.inputs[1] is not of_mean.outputs[0] or other_operand(total, of_data.outputs[0]) is not shift.outputs[0]:
         return False
-    if not (_per_channel(shift.inputs[0], found.data) and (gain is None or _per_channel(gain, found.data))):
+    if not (per_channel(shift.inputs[0], found.data) and (gain is None or per_channel(gain, found.data))):
         return False
     found.inner = [*inner, of_data, of_mean, shift, total]
     found.gain, found.bias, found.gain_node, found.bias_node = gain, shift.inputs[0], gain_node, total
     found.result = total.outputs[0]
     return True
-
-
-def _absorb_affine(found: _Norm) -> None:
-    """Take in gain and bias where they are constants along the last axis."""
-    if found.bias is not None or found.gain is not None or found.axes != (-1,):
-        return
-    casts: list[ir.Node] = []
-    node = next_through_casts(found.result, casts)
-    narrow = _narrow(found, casts)
-    if node is None or node.op_type != "Mul" or (casts and not narrow):
-        return
-    source = found.result if not casts else casts[-1].outputs[0]
-    gain = other_operand(node, source)
-    if not _per_channel(gain, found.data):
-        return
-    if narrow:
-        found.data = behind_casts(found.data) or found.data
-    found.inner += [*casts, node]
-    found.gain, found.gain_node, found.result = gain, node, node.outputs[0]
-    follower = sole_consumer(found.result)
-    if follower is not None and follower.op_type == "Add" and found.centered:
-        bias = other_operand(follower, found.result)
-        if _per_channel(bias, found.data):
-            found.inner.append(follower)
-            found.bias, found.bias_node, found.result = bias, follower, follower.outputs[0]
-
-
-def _narrow(found: _Norm, casts: list[ir.Node]) -> bool:
-    """float16 -> Cast -> statistics in float32 -> Cast -> float16: the operator does that by itself."""
-    source = behind_casts(found.data)
-    return bool(casts) and source is not None and source.dtype == casts[-1].outputs[0].dtype
-
-
-def _per_channel(value: ir.Value | None, data: ir.Value) -> bool:
-    """Whether the value is a constant with an element per channel of `data`, or a single one."""
-    array = constant_array(value)
-    channels = data.shape[-1] if data.shape is not None and len(data.shape) else None
-    if array is None or any(size != 1 for size in array.shape[:-1]):
-        return False
-    return array.size == 1 or not isinstance(channels, int) or array.size == channels

@@ -1,4 +1,4 @@
-"""Factors behind a matrix product and its bias go into both."""
+"""Factors behind a layer and layout operators go into the layer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.graph import LAYOUT_OPS, FreshNames, add_initializer, constant_array, rank
+from qcompiler.graph import LAYOUT_OPS, FreshNames, add_initializer, constant_array, is_constant, rank
 from qcompiler.passes.canonical.forms import form_of
+from qcompiler.passes.canonical.matching import producer
 from qcompiler.passes.fold.output_channels import Array, drop_follower, per_channel
 from qcompiler.passes.sites.layers import layer_made
 from qcompiler.passes.sites.readers import find_readers
@@ -28,7 +29,7 @@ class FoldLayerScale(Pass):
     LayerScale (CaiT, DINOv2) stands so in front of each residual Add: without it one node less runs, and the residual
     stream can be rotated. Codes of weights with a scale per output channel stay what they are. Products are taken in
     float64 and rounded once; weights are never written in place. Layout operators may stand in between, as where
-    windows are put together and rolled back.
+    windows are put together and rolled back, or the places of a Conv become tokens.
     """
 
     name: ClassVar[str] = "fold-layer-scale"
@@ -43,11 +44,11 @@ class FoldLayerScale(Pass):
             for index in (0,) if node.op_type == "Div" else (0, 1):
                 value, constant = node.inputs[index], constant_array(node.inputs[1 - index])
                 layer = _before_layout(value) if constant is not None else None
-                made = layer_made(layer)
-                if value is None or constant is None or made is None or made[0].node.op_type != "MatMul":
+                made = None if layer is None else layer_made(layer) or _conv_made(layer)
+                if value is None or layer is None or constant is None or made is None:
                     continue
-                alone = layer is not None and _reads_alone(node, layer)
-                reason = _fold(node, value, constant, made, names) if alone else _SHARED
+                axis = _arrives_alone(node, layer, made[0].node)
+                reason = _SHARED if axis is None else _fold(node, value, constant, made, axis, names)
                 if reason:
                     skipped.append(Skip(node.name or "", reason))
                 else:
@@ -66,26 +67,40 @@ def _before_layout(value: ir.Value | None) -> ir.Value | None:
     return value
 
 
-def _reads_alone(node: ir.Node, layer: ir.Value) -> bool:
-    """Whether all that the layer gives comes to this node, channels last, and to no other."""
-    found = find_readers(layer)
-    return not found.refusal and not found.layers and [(edge.node, edge.axis) for edge in found.edges] == [(node, -1)]
+def _conv_made(value: ir.Value) -> tuple[Operand, Operand | None, int] | None:
+    """Weight, bias and output channels of the Conv that gives the value; `layer_made` has the same of products."""
+    conv = producer(value, "Conv")
+    if conv is None or any(item is not None and not is_constant(item) for item in conv.inputs[1:]):
+        return None
+    array = constant_array(conv.inputs[1])
+    if array is None or array.dtype.kind != "f":
+        return None
+    bias = Operand(conv, 2) if len(conv.inputs) > 2 and conv.inputs[2] is not None else None
+    return Operand(conv, 1), bias, int(array.shape[0])
+
+
+def _arrives_alone(node: ir.Node, layer: ir.Value, maker: ir.Node) -> int | None:
+    """Where the channels lie at this node, from the end, if all that the layer gives comes to it and to no other."""
+    found = find_readers(layer, 1 - (rank(layer) or 2) if maker.op_type == "Conv" else -1)
+    alone = not found.refusal and not found.layers and [edge.node for edge in found.edges] == [node]
+    return found.edges[0].axis if alone else None
 
 
 def _fold(
-    node: ir.Node, value: ir.Value, constant: Array, made: tuple[Operand, Operand | None, int], names: FreshNames
-) -> str:
+    node: ir.Node, value: ir.Value, constant: Array, made: tuple[Operand, Operand | None, int], axis: int,
+    names: FreshNames,
+) -> str:  # fmt: skip
     weight, bias, channels = made
     last = value.producer()
     if last is None or form_of(weight.node) is not None:
         return "part of a recognised form"
-    numbers = per_channel(constant, channels, 0, rank(value) or 0)
+    numbers = per_channel(constant, channels, -1 - axis, rank(value) or 0)
     if numbers is None:
         return "the constant is not one number for each output channel"
     with np.errstate(divide="ignore", over="ignore"):
         factors = 1 / numbers if node.op_type == "Div" else numbers
         operands = [weight] if bias is None else [weight, bias]
-        folded = [_wide(item) * factors for item in operands]
+        folded = [_multiplied(item, factors) for item in operands]
         kept = [array.astype(_array(item).dtype) for array, item in zip(folded, operands, strict=True)]
     if not all(np.isfinite(array).all() for array in kept):
         return "the folded weights are not finite"
@@ -103,6 +118,7 @@ def _array(operand: Operand) -> Array:
     return array
 
 
-def _wide(operand: Operand) -> Array:
-    """In float64, channels last: weights of a MatMul are [inputs, channels], biases end with them."""
-    return _array(operand).astype(np.float64)
+def _multiplied(operand: Operand, factors: Array) -> Array:
+    """The operand times one factor for each channel along its axis, in float64."""
+    moved = np.moveaxis(_array(operand).astype(np.float64), operand.axis, -1)
+    return np.ascontiguousarray(np.moveaxis(moved * factors, -1, operand.axis))

@@ -17,6 +17,7 @@ from qcompiler.passes.normalize.name_everything import NameEverything
 from qcompiler.passes.normalize.plain_einsum import PlainEinsum
 from qcompiler.passes.normalize.plain_gather import PlainGather
 from qcompiler.passes.normalize.plain_gemm import PlainGemm
+from qcompiler.passes.normalize.plain_strides import PlainStrides
 from qcompiler.passes.normalize.settle_shapes import SettleShapes
 from qcompiler.pipeline import Pass
 
@@ -42,6 +43,7 @@ def normalize_passes(opset: int, native_ops: frozenset[str] = COMMON_OPS) -> tup
         PlainEinsum(),
         PlainGemm(),
         PlainGather(),
+        PlainStrides(),
         DropNoOps(),  # weights behind Identity come free without a copy
         MergeEqualNodes(),  # one result for what shares its operands, folded once
         InferShapes(),

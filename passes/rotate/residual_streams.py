@@ -57,6 +57,9 @@ def residual_streams(model: ir.Model) -> list[Stream | NoStream]:
     for key, value in norms.inputs.items():
         if key in done:
             continue
+        if norms.forms[key] is Form.GROUP_NORM:
+            found.append(NoStream(str(value.name), f"norm {key} normalizes over other axes than the last"))
+            continue
         walk = _Walk(norms)
         walk.all_from(value)
         done |= {key, *walk.keys}

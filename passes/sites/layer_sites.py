@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.graph import is_constant, sole_consumer
+from qcompiler.graph import is_constant, scalar_constant, sole_consumer
 from qcompiler.passes.canonical.forms import ACTIVATION_FORMS, Form, Role, form_of, role_of
 from qcompiler.passes.canonical.matching import behind_casts, producer
 from qcompiler.passes.sites.axis_factors import Track, has_channels, numbers
@@ -13,6 +13,8 @@ from qcompiler.passes.sites.layer_parts import layer_part
 from qcompiler.passes.sites.layers import layer_made
 from qcompiler.passes.sites.readers import find_readers
 from qcompiler.passes.sites.records import Channels, Kind, Refusal, Site
+
+_GATES = frozenset({"Sigmoid", "Relu", "Tanh", "HardSigmoid"})
 
 
 def mlp_sites(model: ir.Model) -> list[Site | Refusal]:
@@ -40,16 +42,25 @@ def _kind_of(node: ir.Node) -> Kind | None:
         return Kind.RELU
     if form_of(node) in ACTIVATION_FORMS and role_of(node) in (Role.RESULT, Role.WHOLE):
         return Kind.ACTIVATION
+    if _is_squared_relu(node):
+        return Kind.ACTIVATION
     if node.op_type == "Mul" and form_of(node) is None and not any(is_constant(item) for item in node.inputs):
         return Kind.GATED if gate_of(node) is not None else None
     return None
 
 
+def _is_squared_relu(node: ir.Node) -> bool:
+    """relu(x)^2 (Primer, arXiv:2109.08668; Nemotron), as Mul or Pow."""
+    if node.op_type not in ("Mul", "Pow") or form_of(node) is not None or producer(node.inputs[0], "Relu") is None:
+        return False
+    return node.inputs[0] is node.inputs[1] if node.op_type == "Mul" else scalar_constant(node.inputs[1]) == 2
+
+
 def gate_of(product: ir.Node) -> ir.Value | None:
-    """The factor that an activation function made."""
+    """The factor that an activation function made: of GLU and its variants (arXiv:2002.05202)."""
     for gate in product.inputs:
         maker = producer(behind_casts(gate))
-        if gate is not None and maker is not None and form_of(maker) in ACTIVATION_FORMS:
+        if gate is not None and maker is not None and (form_of(maker) in ACTIVATION_FORMS or maker.op_type in _GATES):
             return gate
     return None
 

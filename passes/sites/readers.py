@@ -33,9 +33,9 @@ class Readers:
 def find_readers(value: ir.Value, axis: int = -1, *, factors: bool = False) -> Readers:
     """Follow `value` to its readers.
 
-    Through Identity, Cast, Reshape, Flatten, Squeeze, Unsqueeze, Transpose, and Split, Slice, Gather, ReduceMean,
-    GlobalAveragePool along other axes than that of the channels; through a Concat along such an axis if all its parts
-    come from `value`, as where a window is rolled.
+    Through Identity, Cast, Reshape, Flatten, Squeeze, Unsqueeze, Transpose, and Split, Slice, Gather, GatherND,
+    ReduceMean, GlobalAveragePool along other axes than that of the channels; through a Concat along such an axis if
+    all its parts come from `value`, as where a window is rolled.
 
     Args:
         axis: Of the channels, counted from the end.
@@ -195,6 +195,10 @@ def axis_behind(node: ir.Node, axis: int) -> int | None:
         if taken == place:
             return None
         return place + (new_dims - dims if taken < place else 0) - new_dims
+    if node.op_type == "GatherND":
+        picked = node.inputs[1].shape[-1] if node.inputs[1] is not None and node.inputs[1].shape else None
+        known = isinstance(picked, int) and node.attributes.get_int("batch_dims", 0) + picked <= place
+        return axis if known else None
     if node.op_type == "ReduceMean":
         axes = reduction_axes(node)
         if axes is None or place in (reduced := {item % dims for item in axes}):
@@ -215,8 +219,8 @@ def _axis_reshaped(before: ir.Value, after: ir.Value, place: int) -> int | None:
     old, new = list(before.shape), list(after.shape)
     if not isinstance(old[place], int):
         return None
-    if place == len(old) - 1:
-        return -1 if new and new[-1] == old[-1] else None
+    if place == len(old) - 1 and new and new[-1] == old[-1]:
+        return -1
     front = old[: place + 1]
     known = all(isinstance(size, int) or size.value is not None for size in front)
     if known and new[: place + 1] == front:

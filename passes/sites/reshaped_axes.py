@@ -85,7 +85,8 @@ def _multiples(factors: list[Factor], multiple: int) -> Axis:
 
 
 def _taken(factors: list[Factor], size: int | None, *, last: bool) -> Axis | None:
-    """Remove factors of this product from one end; a factor that is too large is split."""
+    """Remove factors of this product from one end; a factor that is too large is split, one that is not known taken
+    for the product."""
     place = -1 if last else 0
     if size is None:
         return (factors.pop(place),) if factors and factors[place].stride is None else None
@@ -94,6 +95,8 @@ def _taken(factors: list[Factor], size: int | None, *, last: bool) -> Axis | Non
         item = factors.pop(place) if factors else None
         if item is not None and item.size is None and item.stride == 0:
             item = Factor(size, 0)  # repeated as often as the target needs
+        elif item is not None and item.size is None and item.stride is None and not taken:
+            item = Factor(size, None)  # a length that the exporter fixed in this target
         if item is None or item.size is None:
             return None
         if size % item.size == 0:

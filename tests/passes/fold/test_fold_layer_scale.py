@@ -1,4 +1,4 @@
-"""Factors behind a MatMul and its bias."""
+"""Factors behind a layer and its bias."""
 
 from __future__ import annotations
 
@@ -48,6 +48,35 @@ def test_factors_go_into_weight_and_bias(body: str, left: list[str]) -> None:
     assert ops_of(result) == left
     assert largest_error(source, result, random_feeds(source)) < 1e-6
     assert not FoldLayerScale().run(result).modified
+
+
+@pytest.mark.parametrize("factor", ["t = Transpose<perm = [0, 2, 1]>(s) y = Mul(t, c)", "y = Mul(s, columns)"])
+@pytest.mark.parametrize("conv", ["a = Conv(x, k, b)", "a = Conv<group = 2>(x, h)"])
+def test_factors_go_into_a_conv_whose_places_become_tokens(conv: str, factor: str) -> None:
+    weights = {"k": RANDOM.standard_normal((6, 4, 3, 3)), "h": RANDOM.standard_normal((6, 2, 1, 1)), "b": np.arange(6),
+               "c": RANDOM.uniform(0.5, 2, 6), "columns": RANDOM.uniform(0.5, 2, (6, 1))}  # fmt: skip
+    text = f"m (float[N, 4, 5, 5] x) => (float y) {{ {conv} s = Reshape(a, flat) {factor} }}"
+    constants = {name: array.astype(np.float32) for name, array in weights.items()}
+    source = canonical(build(text, 17, flat=np.array([0, 6, -1]), **constants))
+    result = source.clone()
+    assert len(FoldLayerScale().run(result).matched) == 1
+    assert "Mul" not in ops_of(result)
+    assert largest_error(source, result, random_feeds(source)) < 1e-6
+    assert not FoldLayerScale().run(result).modified
+
+
+def test_factors_go_into_a_gemm_of_all_positions() -> None:
+    """As the output projection of torch's MultiheadAttention is exported."""
+    text = """m (float[N, 4, 8] x) => (float y) {
+        f = Reshape(x, rows) g = Gemm<transB = 1>(f, v, b) s = Reshape(g, tokens) y = Mul(s, c) }"""
+    constants = {"v": RANDOM.standard_normal((6, 8)), "b": np.arange(6), "c": RANDOM.uniform(0.5, 2, 6)}
+    weights = {name: array.astype(np.float32) for name, array in constants.items()}
+    places = {"rows": np.array([-1, 8]), "tokens": np.array([-1, 4, 6])}
+    source = canonical(build(text, 17, **weights, **places))
+    result = source.clone()
+    assert len(FoldLayerScale().run(result).matched) == 1
+    assert ops_of(result) == ["Reshape", "Gemm", "Reshape"]
+    assert largest_error(source, result, random_feeds(source)) < 1e-6
 
 
 @pytest.mark.parametrize(

@@ -213,3 +213,20 @@ def test_channels_are_followed_through_global_pooling() -> None:
     pooled = norm_of("float y", body, w=normal(8, 5))
     assert len(pooled.sites) == 1 and pooled.sites[0].shifts
     assert not norm_of("float y", body.replace("[0, 2, 1]", "[0, 1, 2]"), w=normal(4, 5)).sites
+
+
+@pytest.mark.parametrize(("places", "batch_dims", "found"), [((3, 2), 0, True), ((3, 1), 1, True), ((3, 3), 0, False)])
+def test_channels_are_followed_through_picked_positions(places: tuple[int, ...], batch_dims: int, found: bool) -> None:
+    """GatherND takes a token of each text, as dynamo exports CLIP; or single elements, which are no channels."""
+    index = np.zeros(places, np.int64)
+    index[:, 0] = range(3)
+    body = f"p = GatherND<batch_dims = {batch_dims}>(n, i) {'y = MatMul(p, w)' if found else 'y = Relu(p)'}"
+    text = f"m (float[3, 4, 8] x) => (float y) {{ n = LayerNormalization<axis = -1>(x, g, c) {body} }}"
+    model = canonical(build(text, 17, g=normal(8) / 4 + 1, c=normal(8), w=normal(8, 3), i=index))
+    sites = find_sites(model).sites
+    assert len(sites) == found
+    if sites:
+        wanted = ShiftScale(RANDOM.standard_normal(8), np.exp(RANDOM.standard_normal(8)))
+        changed = model.clone()
+        assert FoldShiftScale({sites[0].name: wanted}).run(changed).matched
+        assert largest_error(model, changed, random_feeds(model)) < 1e-5
