@@ -116,10 +116,10 @@ class _Run:
             model = rotated.model
             self.runs += rotated.runs
             self.log.extend(rotated.diagnostics)
+        method = recipe.equalize_behind(rotated.facts, options.goal_sqnr)
+        options = self.options = replace(options, equalize=method)
         with self.phase("equalize"):
-            equalized = equalize(
-                model, target, source, recipe.equalize, options, guard, self.hooks(), self.progress
-            )  # fmt: skip
+            equalized = equalize(model, target, source, method, options, guard, self.hooks(), self.progress)
             model = equalized.model
             self.runs += equalized.runs
             self.log.extend(equalized.diagnostics)
@@ -138,7 +138,7 @@ class _Run:
             plan.units = parted.units
             plan.equalize, plan.rotate = equalized.parameters, rotated.rotations
         if recipe.facts:
-            self.tuning["recipe"] = recipe.facts
+            self.tuning["recipe"] = recipe.facts | {"equalize": method}
         if parted.facts:
             self.tuning["units"] = parted.facts
         if rotated.facts:

@@ -94,7 +94,7 @@ def likely_gain(
     if source.name == "synthetic":
         message = f"{what}: --equalize auto would likely help, and is not measured on synthetic inputs"
         return _hint(facts, message, "give --calib")
-    taken = Diagnostic("QC209", Severity.INFO, "--equalize", f"{what}: equalized where that is measured to pay",
+    taken = Diagnostic("QC209", Severity.INFO, "--equalize", f"{what}: rewritten where that is measured to pay",
                        "--equalize none leaves it")  # fmt: skip
     return LikelyGain(True, facts, (taken,))
 

@@ -69,7 +69,8 @@ def rewritten(
     recipe = choose_recipe(model, target, source, options, bits, kept)
     options = replace(options, equalize=recipe.equalize, rotate=recipe.rotate)
     rotated = rotate(model, target, source, options, guard, (), progress)
-    equalized = equalize(rotated.model, target, source, recipe.equalize, options, guard, (), progress)
+    method = recipe.equalize_behind(rotated.facts, options.goal_sqnr)
+    equalized = equalize(rotated.model, target, source, method, options, guard, (), progress)
     rewrites = {"units": len(parted.units), "rotate": sorted(rotated.rotations), "equalize": len(equalized.parameters)}
     found = (*parted.diagnostics, *recipe.diagnostics, *rotated.diagnostics, *equalized.diagnostics)
     return Subject(equalized.model, {name: done for name, done in rewrites.items() if done}, found)

@@ -148,7 +148,7 @@ def test_the_command_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str
     np.savez(data, x=np.concatenate([feed["x"] for feed in FEEDS]))
     words = [str(path), "--target", "ort-cpu", "--calib", str(data), "--threads", "1"]
     assert main([*words, "-o", str(tmp_path / "out")]) == 0
-    assert "equalized where that is measured to pay" in " ".join(capsys.readouterr().out.split())
+    assert "rewritten where that is measured to pay" in " ".join(capsys.readouterr().out.split())
     assert main([*words, "-o", str(tmp_path / "none"), "--equalize", "none"]) == 0
     assert "equalize" not in capsys.readouterr().out
 
