@@ -14,7 +14,7 @@ from qcompiler.options import EqualizeMethod
 from qcompiler.passes.equalize.choose_shift_scale import Choice, choose, choose_jointly, proposals
 from qcompiler.passes.equalize.fold_shift_scale import FoldShiftScale, ShiftScale
 from qcompiler.passes.equalize.joint_loss import JointLosses
-from qcompiler.passes.equalize.pick_sites import BUT_VALUES, Parameters, before, pick, same, with_and_without_values
+from qcompiler.passes.equalize.pick_sites import BUT_VALUES, Parameters, pick, same, with_and_without_values
 from qcompiler.passes.equalize.sample_rows import Rows, sample_each
 from qcompiler.passes.equalize.trials import Measured, Trials
 from qcompiler.passes.quant.select_sites import select_sites, source_of
@@ -48,9 +48,7 @@ POLICIES: Mapping[str, Mapping[Kind, tuple[str, ...]]] = {
     "activations": {Kind.NORM: METHODS["auto"], Kind.ACTIVATION: METHODS["auto"]},
 }
 """What is tried in turn, with the methods that may add nodes by kind of site."""
-ALONE: Mapping[str, tuple[str, ...]] = {"auto": ("os_plus",)}
-"""Methods whose sites also stand as sets of their own beside the best of all methods at each: the least error at every
-site is not the least at the outputs. MiniLM's OS+ alone once ended 2.4 dB better than what `auto` then took."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -77,10 +75,10 @@ def decide(
 ) -> Decision:
     """Choose parameters for `FoldShiftScale`.
 
-    Every site takes the method that leaves its readers least error; "auto" tries OS+ alone beside that. Then the model
-    is quantized without rewrites, with those that add no node, and, as long as the outputs stay below `goal` dB, with
-    those that do (the scale of a residual edge, activation functions). What costs more is taken only where the outputs
-    gain enough; where nothing gains, nothing is rewritten.
+    Every site takes the method that leaves its readers least error. Then the model is quantized without rewrites, with
+    those that add no node, and, as long as the outputs stay below `goal` dB, with those that do (the scale of a
+    residual edge, activation functions). What costs more is taken only where the outputs gain enough; where nothing
+    gains, nothing is rewritten.
 
     The full search then chooses once more for the sites taken, on tensors that carry the errors of all layers in front,
     quantized behind these rewrites, and by the float product of the same tensors (OS+'s forward order, in two rounds in
@@ -124,14 +122,10 @@ def decide(
         return choices
 
     choices = chosen_on(seen, others)
-    sets = {name: (METHODS[method], nodes) for name, nodes in POLICIES.items()}
-    sets |= {
-        f"{name}_{word}": (METHODS[word], nodes) for word in ALONE.get(method, ()) for name, nodes in POLICIES.items()
-    }
-    tried = {name: pick(sites, choices, methods, nodes) for name, (methods, nodes) in sets.items()}
-    tried = {name: made for name, made in tried.items() if not any(same(made, other) for other in before(tried, name))}
-    free = with_and_without_values(sites, {name: made for name, made in tried.items() if not sets[name][1]})
-    costly = with_and_without_values(sites, {name: made for name, made in tried.items() if sets[name][1]})
+    tried = {name: pick(sites, choices, METHODS[method], nodes) for name, nodes in POLICIES.items()}
+    free = with_and_without_values(sites, {"no_nodes": tried["no_nodes"]})
+    costly = {name: made for name, made in tried.items() if POLICIES[name] and not same(made, tried["no_nodes"])}
+    costly = with_and_without_values(sites, costly)
     tried = free | costly
     best, measured = "none", dict[str, Measured]()
     if tried:
@@ -154,7 +148,7 @@ def decide(
             opened = trials.opened(tried[best], measured[best].power)
             noisy = sample_each(model, sites, [shown, judges] if apart else [shown], threads=threads, opened=opened)
             again = chosen_on(noisy[0], noisy[-1])
-            picked = pick(sites, again, *sets[best.removesuffix(BUT_VALUES)])
+            picked = pick(sites, again, METHODS[method], POLICIES[best.removesuffix(BUT_VALUES)])
             name = f"{best}_forward"
             tried[name] = {site: made for site, made in picked.items() if site in tried[best]}
             measured |= trials.measure({best: tried[best], name: tried[name]})

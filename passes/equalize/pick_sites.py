@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from qcompiler.passes.equalize.choose_shift_scale import Choice
 from qcompiler.passes.equalize.fold_shift_scale import ShiftScale
@@ -62,11 +61,6 @@ def with_and_without_values(sites: Sequence[Site], tried: Mapping[str, Parameter
 def same(one: Parameters, other: Parameters) -> bool:
     """Whether both rewrite the same sites by the same arrays."""
     return one.keys() == other.keys() and all(one[name] is other[name] for name in one)
-
-
-def before(tried: Mapping[str, Parameters], name: str) -> Iterator[Parameters]:
-    """The sets in front of the one with this name."""
-    return itertools.islice(tried.values(), list(tried).index(name))
 
 
 def is_free(site: Site, made: ShiftScale) -> bool:

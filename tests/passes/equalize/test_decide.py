@@ -54,17 +54,6 @@ def test_planted_outliers_go(method: str) -> None:
     assert again.facts["sqnr"]["none"] == pytest.approx(facts["sqnr"][taken], abs=1.5)
 
 
-def test_auto_also_tries_os_plus_alone() -> None:
-    model = planted(canonical(vit(2)))
-    facts = decide(model, TARGET, FEEDS, method="auto", threads=1).facts
-    alone = decide(model, TARGET, FEEDS, method="os_plus", threads=1).facts
-    methods = {item["method"] for item in facts["sites"].values()}
-    assert methods != {"os_plus"}, "else the two sets are one"
-    assert facts["sqnr"]["no_nodes_os_plus"] == pytest.approx(alone["sqnr"]["no_nodes"], abs=1.0)
-    assert facts["sqnr"][facts["taken"]] > max(facts["sqnr"].values()) - 1.5
-    assert not any("os_plus" in name for name in alone["sqnr"])
-
-
 def test_the_full_search_chooses_once_more_behind_errors() -> None:
     model = planted(canonical(vit(2)))
     four = Precisions(Precision(4, 4))
