@@ -1,4 +1,4 @@
-"""The default rotates residual streams where norms have large channels, and leaves equalization where that is enough."""
+"""The default rotates streams where norms have large channels, and leaves equalization where that is enough."""
 
 from __future__ import annotations
 
