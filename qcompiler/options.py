@@ -27,8 +27,8 @@ class CompileOptions:
         equalize: Shift and scale channels before quantizing, at no change of the function: "none", "os_plus", "smooth"
             (SmoothQuant), "outlier_tune", "repq" and "bounded_fold" (norms by channel), or "auto", the best at each
             site; all are kept only where the outputs gain. "recipe" is "auto" where norms have large channels and the
-            outputs stay below `goal_sqnr` on four real samples, "bounded_fold" for other vision transformers below 8
-            bits, and "none" for all else.
+            outputs stay below `goal_sqnr` on four real samples and behind rotations, "bounded_fold" for other vision
+            transformers below 8 bits, and "none" for all else.
         bias_correction: "auto" adds to each layer's bias what quantization shifts in its mean, where the outputs gain;
             "none" does not.
         rounding: Codes of weights: "nearest" to each, "gptq" (on data, errors made good by the weights still to come),
@@ -36,7 +36,8 @@ class CompileOptions:
         rotate: Before equalizing, rotate what layers hand to one another, at no change of the function: "none", "auto"
             (the kinds that gain at the outputs), "all", or kinds separated by commas: "residual", "heads", and with
             added nodes "down", "gated", "scores". "recipe" is, where a recurrence's output is gated (Mamba), "gated" if
-            the outputs gain, and "none" for all else.
+            the outputs gain, "auto" where `equalize` looks at norms and finds large channels in front of a residual
+            stream, and "none" for all else.
         split_units: "auto" computes hidden units of MLPs apart in float that are far larger than all others, at no
             change of the function, where the outputs are below `goal_sqnr` and gain; "none" does not.
         zero_points: "auto" gives one-sided tensors (of ReLU, GELU, Softmax) a zero point, where the target's kernels or
