@@ -2,10 +2,10 @@
 
     python -m benchmarks.rewrite_cost [--models minilm,vit-cifar10,decoder-lm] [--seconds 20] [--no-orin]
 
-Each model is compiled for ort-cpu without equalization (--equalize none), with --equalize auto, --rotate auto, both,
-and --rotate all, each in a process of its own. Latencies are taken in turns in one process, on one thread: given are
-the median, and the median of the ratios to the graph without rewrites within a round. Then the same for orin with the
-build check.
+Each model is compiled for ort-cpu without rewrites on data, with --equalize auto, --rotate auto, both, --rotate all,
+--split-units auto alone, and by default, each in a process of its own. Latencies are taken in turns in one process, on
+one thread: given are the median, and the median of the ratios to the graph without rewrites within a round. Then the
+same for orin with the build check.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ from benchmarks import machine, process
 from models.assets import cache_folder
 
 MODELS = ("minilm", "vit-cifar10", "decoder-lm")
+_ALONE = ("--split-units", "none")
 VARIANTS: Mapping[str, tuple[str, ...]] = {
-    "none": ("--equalize", "none"), "equalize auto": ("--equalize", "auto"),
-    "rotate auto": ("--equalize", "none", "--rotate", "auto"),
-    "both auto": ("--equalize", "auto", "--rotate", "auto"), "rotate all": ("--equalize", "none", "--rotate", "all"),
+    "none": (*_ALONE, "--equalize", "none"), "equalize auto": (*_ALONE, "--equalize", "auto"),
+    "rotate auto": (*_ALONE, "--equalize", "none", "--rotate", "auto"),
+    "both auto": (*_ALONE, "--equalize", "auto", "--rotate", "auto"),
+    "rotate all": (*_ALONE, "--equalize", "none", "--rotate", "all"),
+    "units": ("--equalize", "none", "--rotate", "none"), "defaults": (),
 }  # fmt: skip
 OUT = process.ROOT / "out" / "rewrite_cost"
 Row = dict[str, Any]
