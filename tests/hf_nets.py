@@ -73,7 +73,7 @@ NETS: Mapping[str, Net] = {
 }  # fmt: skip
 
 
-class Logits(nn.Module):  # type: ignore[misc]
+class Logits(nn.Module):
     """The first output of a model that takes these inputs."""
 
     def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
